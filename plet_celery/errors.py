@@ -1,0 +1,55 @@
+"""One tree of errors: each message gives the fact, the value, the way out."""
+
+from __future__ import annotations
+
+
+class PletError(Exception):
+    """Base of every error that plet_celery raises."""
+
+
+class SettingsError(PletError):
+    """A setting is unknown, or its value cannot be used."""
+
+
+class HomeError(PletError):
+    """A directory plet must own (home, journal, runs) is missing, unsafe or not writable."""
+
+
+class JournalError(PletError):
+    """The journal directory or one of its files cannot be used."""
+
+
+class JournalCorrupt(JournalError):
+    """A complete record fails its checksum; the reader resumes at the next one."""
+
+
+class StoreError(PletError):
+    """The store answered, but cannot be used as it is."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached (down, locked, no permission); try again later."""
+
+
+class SchemaError(StoreError):
+    """The store's schema is missing, older than needed, or newer than this version knows."""
+
+
+class StaleWrite(StoreError):
+    """Another shipper holds this journal's lease; the caller must step down."""
+
+
+class RunNotFound(PletError):
+    """No run has this id, prefix or name."""
+
+
+class RunAmbiguous(PletError):
+    """A prefix fits several runs."""
+
+
+class LogNotFound(PletError):
+    """A run's log is neither on this host nor in the store."""
+
+
+class ServiceFailed(PletError):
+    """A part of the development stack did not start or has died."""
