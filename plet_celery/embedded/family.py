@@ -1,0 +1,75 @@
+"""Which processes belong to a stack, and how they are ended.
+
+A process belongs if it carries the stack's token in its environment (inherited by all it spawns),
+or if it is in the session of a part. Neither alone is enough: a program that sets its title
+(Valkey, setproctitle) overwrites its environment in /proc, and a shipper leaves the session.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass, field
+from typing import Final
+
+import psutil
+
+TOKEN: Final = "PLET_UP_TOKEN"
+
+
+@dataclass(frozen=True)
+class Family:
+    """The processes of one stack."""
+
+    token: str
+    sessions: dict[int, float] = field(default_factory=dict)
+    """Leader's pid → its start time; a pid that was given to another process since is not ours."""
+
+    def marks(self) -> dict[str, str]:
+        """Return what the environment of a part must hold."""
+        return {TOKEN: self.token, "SPT_NOENV": "1"}  # the latter makes setproctitle spare the token
+
+    def adopt(self, leader: int) -> None:
+        """Note a part, the leader of a session of its own."""
+        try:
+            self.sessions[leader] = psutil.Process(leader).create_time()
+        except psutil.NoSuchProcess:
+            pass  # it ended at once, and what it left carries the token
+
+    def members(self) -> list[psutil.Process]:
+        """Return the living ones, except this process."""
+        sessions = {leader for leader in self.sessions if self._is_still_ours(leader)}
+        return [process for process in psutil.process_iter() if self._belongs(process, sessions)]
+
+    def end(self, *, patience: float) -> None:
+        """End all members: SIGTERM, `patience` seconds, then SIGKILL until none is left."""
+        family = self.members()
+        _send(family, signal.SIGTERM)
+        psutil.wait_procs(family, timeout=patience)
+        while family := self.members():
+            _send(family, signal.SIGKILL)
+            psutil.wait_procs(family, timeout=1.0)
+
+    def _belongs(self, process: psutil.Process, sessions: set[int]) -> bool:
+        if process.pid == os.getpid():
+            return False
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            return os.getsid(process.pid) in sessions or process.environ().get(TOKEN) == self.token
+        except (psutil.Error, OSError):
+            return False  # gone meanwhile, or another user's
+
+    def _is_still_ours(self, leader: int) -> bool:
+        try:
+            return psutil.Process(leader).create_time() == self.sessions[leader]
+        except psutil.NoSuchProcess:
+            return True  # a session may outlive its leader, and keeps the pid from being given away
+
+
+def _send(family: list[psutil.Process], number: signal.Signals) -> None:
+    for process in family:
+        try:
+            process.send_signal(number)
+        except psutil.NoSuchProcess:
+            pass  # it was faster
