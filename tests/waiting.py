@@ -10,7 +10,7 @@ _Found = TypeVar("_Found")
 
 
 def wait_until(
-    condition: Callable[[], _Found], timeout: float = 20.0, every: float = 0.02, what: str = ""
+    condition: Callable[[], _Found], timeout: float = 20.0, every: float = 0.02, what: str | Callable[[], str] = ""
 ) -> _Found:
     """Return the first true value of `condition`, asked every `every` seconds.
 
@@ -23,6 +23,6 @@ def wait_until(
         if found:
             return found
         if time.monotonic() >= deadline:
-            waited_for = what or getattr(condition, "__name__", "a condition")
+            waited_for = (what() if callable(what) else what) or getattr(condition, "__name__", "a condition")
             raise AssertionError(f"still not true after {timeout:g} s: {waited_for}")
         time.sleep(every)

@@ -1,0 +1,59 @@
+"""Progress, Logging and Error handling of Tasks, for Celery.
+
+Names are loaded when they are first used: importing `TrackedTask` loads no database, web or
+migration library, and `celery --help` (which imports this package in every call) next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from plet_celery.errors import PletError as PletError
+    from plet_celery.plet import Plet as Plet
+    from plet_celery.result import TrackedResult as TrackedResult
+    from plet_celery.run import Run as Run
+    from plet_celery.run import current_run as current_run
+    from plet_celery.run import stage as stage
+    from plet_celery.run import track as track
+    from plet_celery.stages import Stage as Stage
+    from plet_celery.task import TrackedTask as TrackedTask
+
+_HOMES = {
+    "Plet": "plet_celery.plet",
+    "PletError": "plet_celery.errors",
+    "Run": "plet_celery.run",
+    "Stage": "plet_celery.stages",
+    "TrackedResult": "plet_celery.result",
+    "TrackedTask": "plet_celery.task",
+    "current_run": "plet_celery.run",
+    "stage": "plet_celery.run",
+    "track": "plet_celery.run",
+}
+
+__all__ = [
+    "Plet",
+    "PletError",
+    "Run",
+    "Stage",
+    "TrackedResult",
+    "TrackedTask",
+    "__version__",
+    "current_run",
+    "stage",
+    "track",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

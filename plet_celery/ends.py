@@ -1,0 +1,59 @@
+"""Which end an exception gives to an attempt, and what is kept of it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
+from celery.exceptions import Ignore, Reject, Retry
+
+from plet_celery import events
+from plet_celery.redaction import safe_repr
+from plet_celery.run import Run
+
+
+def end_of(error: BaseException | None, run: Run) -> tuple[str, dict[str, Any]]:
+    """Return the kind and fields of the end that `error` gives to an attempt."""
+    if isinstance(error, SoftTimeLimitExceeded):
+        data = {"limit": "soft", "seconds": run.facts.soft_limit, "error": run.describe_error(error)}
+        return events.RUN_TIMED_OUT, data
+    if isinstance(error, TimeLimitExceeded):
+        return events.RUN_TIMED_OUT, {"limit": "hard", "error": run.describe_error(error)}
+    if isinstance(error, Retry):
+        return events.RUN_RETRIED, _retry_fields(error, run)
+    if isinstance(error, Ignore):
+        reason = _reason(error, run)
+        return events.RUN_IGNORED, {"replaced": reason == "Replaced by new task", "reason": reason}
+    if isinstance(error, Reject):
+        return events.RUN_REJECTED, {"requeue": bool(error.requeue), "reason": _reason(error, run)}
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        return _exit_fields(error, run)
+    if error is None:
+        return events.RUN_FAILED, {"error": {"type": "Unknown", "module": "", "message": "no exception was given"}}
+    return events.RUN_FAILED, {"error": run.describe_error(error)}
+
+
+def _exit_fields(error: BaseException, run: Run) -> tuple[str, dict[str, Any]]:
+    # Celery's WorkerShutdown and WorkerTerminate are SystemExits raised inside a solo worker's task.
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ in ("WorkerShutdown", "WorkerTerminate"):
+        return events.RUN_INTERRUPTED, {"how": "cold"}
+    code = getattr(error, "code", None)
+    data = {"reason": f"the task ended its process: {safe_repr(error, 200)}", "error": run.describe_error(error)}
+    return events.RUN_LOST, data | ({"exitcode": code} if isinstance(code, int) else {})
+
+
+def _retry_fields(error: Retry, run: Run) -> dict[str, Any]:
+    data: dict[str, Any] = {"reason": _reason(error, run), "retries": run.facts.retries}
+    if isinstance(error.exc, BaseException):
+        data["error"] = run.describe_error(error.exc)
+    if isinstance(error.when, (int, float)):
+        data["when"] = time.time() + error.when
+    elif error.when is not None and hasattr(error.when, "timestamp"):
+        data["when"] = error.when.timestamp()
+    return data
+
+
+def _reason(error: BaseException, run: Run) -> str:
+    value = error.args[0] if error.args else ""
+    return str(run.plain(value if isinstance(value, str) else safe_repr(value, 500)))

@@ -1,0 +1,85 @@
+"""What is kept of an exception: type, message, the traceback as text, and frames that tell own code."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+import traceback
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, Final
+
+from plet_celery.guard import PASS_THROUGH
+from plet_celery.redaction import Redactor, safe_repr
+
+_FRAMES_MAX: Final = 50
+_MESSAGE_MAX: Final = 4096
+_TRACEBACK_HEAD, _TRACEBACK_TAIL = 2048, 6000
+
+_LIBRARY = tuple(
+    {
+        os.path.join(sysconfig.get_path(name), "")
+        for name in ("stdlib", "platstdlib", "purelib", "platlib")
+        if sysconfig.get_path(name)
+    }
+)
+
+
+def describe_error(error: BaseException, redactor: Redactor, trace: TracebackType | None = None) -> dict[str, Any]:
+    """Return `error` as an event's `error` field (see docs/events.md), redacted and capped.
+
+    Args:
+        trace: the traceback, where the exception itself has lost it.
+    """
+    frames = _frames(trace or error.__traceback__)
+    return {
+        "type": type(error).__qualname__,
+        "module": type(error).__module__,
+        "message": redactor.text(_message(error)),
+        "traceback": redactor.text(_text(error, trace or error.__traceback__)),
+        "frames": frames,
+    }
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except PASS_THROUGH:
+        raise
+    except BaseException:  # a user's __str__: even SystemExit in it must not become the task's end
+        return safe_repr(error, _MESSAGE_MAX)
+    return text if len(text) <= _MESSAGE_MAX else text[:_MESSAGE_MAX] + "…[cut]"
+
+
+def _text(error: BaseException, trace: TracebackType | None) -> str:
+    try:
+        lines = traceback.TracebackException(type(error), error, trace, limit=-_FRAMES_MAX, compact=True).format()
+        text = "".join(lines)
+    except PASS_THROUGH:
+        raise
+    except BaseException:  # formats the user's __str__ and __notes__
+        text = "".join(traceback.format_tb(trace, limit=-_FRAMES_MAX)) + safe_repr(error, _MESSAGE_MAX)
+    if len(text) <= _TRACEBACK_HEAD + _TRACEBACK_TAIL:
+        return text
+    return text[:_TRACEBACK_HEAD] + "\n…[cut]\n" + text[-_TRACEBACK_TAIL:]
+
+
+def _frames(trace: TracebackType | None) -> list[dict[str, Any]]:
+    found = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        found.append(
+            {
+                "file": code.co_filename,
+                "line": trace.tb_lineno,
+                "function": code.co_qualname,
+                "own": _is_own(code.co_filename),
+            }
+        )
+        trace = trace.tb_next
+    return found[-_FRAMES_MAX:]
+
+
+@lru_cache(maxsize=2048)
+def _is_own(file: str) -> bool:
+    return not file.startswith(("<", *_LIBRARY)) and "site-packages" not in file and "dist-packages" not in file

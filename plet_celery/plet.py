@@ -1,0 +1,289 @@
+"""Plet(app): connects recording to a Celery app, and knows where its things live.
+
+Heavy parts (store, shipper) are reached by dotted path, so that a task process never loads them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from celery import Celery, bootsteps, signals
+from celery.exceptions import ImproperlyConfigured
+
+from plet_celery import __version__, events, paths, reports, supervision
+from plet_celery.capture import Capture, CaptureOptions
+from plet_celery.election import ShipLock
+from plet_celery.errors import HomeError, JournalError, SettingsError
+from plet_celery.journal import Writer, WriterLimits, open_journal
+from plet_celery.redaction import Redactor
+from plet_celery.run import RunLimits
+from plet_celery.settings import Settings, fingerprint, load_settings, settings_to_json
+from plet_celery.signals import Recorder, Recording, is_recorded
+
+log = logging.getLogger(__name__)
+
+_plets: WeakKeyDictionary[Celery, Plet] = WeakKeyDictionary()
+# A journal that could not be opened is tried again this often, a served one looked for this often.
+_OPEN_RETRY: Final = 30.0
+_SERVED_FOR: Final = 2.0
+
+
+class Plet:
+    """Records the runs of an app: `plet = Plet(app)`. A second call for the same app returns the first.
+
+    Nothing is read or opened before it is needed: conf may be set after this call.
+    """
+
+    app: Celery
+    recorder: Recorder
+
+    def __new__(cls, app: Celery) -> Plet:
+        """Return the app's Plet, installing it at the first call."""
+        app = _real(app)
+        found = _plets.get(app)
+        if found is None:
+            found = _plets[app] = super().__new__(cls)
+            found._install(app, sys._getframe(1).f_globals.get("__name__"))
+        return found
+
+    @property
+    def settings(self) -> Settings:
+        """The options as they are set now.
+
+        Raises:
+            SettingsError: a name is unknown or a value does not fit.
+        """
+        if self._settings is None:
+            self._settings = load_settings(self.app.conf)
+        return self._settings
+
+    @property
+    def home(self) -> Path:
+        """The folder of journal, run logs and the embedded store (`plet_home`)."""
+        return Path(self.settings.home).absolute() if self.settings.home else paths.default_home(self._module)
+
+    @property
+    def journal(self) -> Path:
+        """This user's journal folder."""
+        return paths.journal_directory(self.home)
+
+    @property
+    def database_url(self) -> str:
+        """The store's URL, with its password: not for printing."""
+        secret = self.settings.database_url
+        return secret.get_secret_value() if secret else paths.default_database_url(self.home)
+
+    def shipper_config(self) -> dict[str, Any]:
+        """Return what a shipper needs, as plain JSON values; it holds secrets and goes through a pipe only."""
+        if self._config is None:
+            settings = json.loads(settings_to_json(self.settings))
+            if not self.settings.enabled:
+                settings["shipper"] = "off"
+            self._config = {
+                "settings": settings,
+                "journal": str(self.journal),
+                "home": str(self.home),
+                "database_url": self.database_url,
+                "fingerprint": fingerprint(self.settings),
+            }
+        return self._config
+
+    def flush(self, timeout: float = 30.0) -> bool:
+        """Ship everything recorded so far, here or by the running shipper; for tests, scripts, eager mode.
+
+        Returns:
+            True when all that was recorded before the call is in the store and the log files.
+        """
+        drained: bool = importlib.import_module("plet_celery.shipper").drain(self.shipper_config(), timeout)
+        return drained
+
+    def recording(self) -> Recording | None:
+        """Return what recording needs, or None when it is off or the settings cannot be used."""
+        if self._recording is None and not self._off:
+            try:
+                self._recording = self._make_recording() if self.settings.enabled else None
+                self._off = self._recording is None
+            except SettingsError as error:
+                # A worker refuses to start with this; a producer must not fail because of us.
+                self._off = True
+                log.error("plet records nothing in this process: %s", error)
+        return self._recording
+
+    def _install(self, app: Celery, module: str | None) -> None:
+        self.app = app
+        self._module = module
+        self._settings: Settings | None = None
+        self._config: dict[str, Any] | None = None
+        self._recording: Recording | None = None
+        self._off = False
+        self._open_next = 0.0
+        self._is_open = False
+        self._served = (0.0, False)
+        self.recorder = Recorder(app, self.recording)
+        self.recorder.connect()
+        signals.worker_process_init.connect(self._on_child, weak=False)
+        app.steps["worker"].add(RecordingStep)
+        supervision.configure(
+            app, self.shipper_config, before_drain=lambda: self.tell_worker(events.WORKER_STOPPED)
+        )
+
+    def _make_recording(self) -> Recording:
+        settings = self.settings
+        writer = Writer(
+            self.journal,
+            role="worker" if self.recorder.worker.main_pid else "producer",
+            settings_fingerprint=fingerprint(settings),
+            limits=WriterLimits(
+                segment_max_bytes=settings.segment_max_bytes,
+                journal_max_bytes=settings.journal_max_bytes,
+                min_free_bytes=settings.min_free_bytes,
+                min_free_percent=settings.min_free_percent,
+                durability=settings.durability,
+            ),
+        )
+        return Recording(
+            writer=writer,
+            redactor=Redactor(settings.redact_names, [v.get_secret_value() for v in settings.redact_values_secret]),
+            limits=RunLimits(
+                progress_rate=settings.progress_rate,
+                meta_rate=settings.meta_rate,
+                stage_max=settings.stage_max,
+                log_rate=settings.log_rate,
+                log_burst=settings.log_burst,
+                log_level=logging.getLevelNamesMapping()[settings.log_level],
+            ),
+            capture=Capture(
+                CaptureOptions(settings.capture_logging, settings.capture_print, settings.capture_warnings)
+            ),
+            record_tasks=settings.record_tasks,
+            ignore_tasks=settings.ignore_tasks,
+            tenants_allowed=settings.tenants_allowed,
+            arguments=settings.arguments,
+            is_open=self._open,
+            is_served=self._is_served,
+        )
+
+    def _open(self) -> bool:
+        """Make the journal ready for this process's first event; an unusable one is told once, then tried again."""
+        now = time.monotonic()
+        if not self._is_open and now >= self._open_next:
+            try:
+                self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+                open_journal(self.journal)
+                self._is_open = True
+            except (HomeError, JournalError, OSError) as error:
+                if not self._open_next:
+                    log.error("plet records nothing until this is mended: %s", error)
+                self._open_next = now + _OPEN_RETRY
+        return self._is_open
+
+    def _is_served(self) -> bool:
+        """Tell whether a shipper serves this host's journal; looked at every two seconds at most."""
+        now = time.monotonic()
+        looked, served = self._served
+        if now - looked >= _SERVED_FOR:
+            served = ShipLock.held_elsewhere(self.journal)
+            self._served = (now, served)
+        return served
+
+    def _on_child(self, **kwargs: Any) -> None:
+        worker = self.recorder.worker
+        if worker.main_pid and os.getpid() != worker.main_pid and self._recording is not None:
+            self._recording.writer.role = "child"
+
+    def enter_worker(self, pool: str, hostname: str) -> None:
+        """This process is a worker's main process: learn its facts, let its requests report.
+
+        Raises:
+            ImproperlyConfigured: a setting cannot be used; the worker does not start.
+        """
+        worker = self.recorder.worker
+        worker.pool, worker.hostname, worker.main_pid = pool, hostname, os.getpid()
+        try:
+            self._settings, self._config = load_settings(self.app.conf), None
+        except SettingsError as error:
+            raise ImproperlyConfigured(str(error)) from None
+        recording = self.recording()
+        if recording is None:
+            return
+        recording.writer.role = "worker"
+
+        def recorded(name: str) -> bool:
+            return is_recorded(name, recording.record_tasks, recording.ignore_tasks)
+
+        reports.report_requests(self.app, recording.writer, recorded)
+        reports.report_unknown(self.app, recording.writer)
+
+    def tell_worker(self, kind: str, **data: Any) -> None:
+        """Append a fact about this worker."""
+        recording = self.recording()
+        if recording is not None and recording.is_open():
+            facts = {"worker": self.recorder.worker.hostname, "host": reports.HOST, "pid": os.getpid()}
+            recording.writer.append(kind, None, None, facts | data)
+
+
+def plet_of(app: Celery) -> Plet | None:
+    """Return the Plet of an app, or None where `Plet(app)` was never called."""
+    return _plets.get(_real(app))
+
+
+def _real(app: Any) -> Celery:
+    # `celery.current_app` is a proxy, and no key for a weak dictionary.
+    resolve = getattr(type(app), "_get_current_object", None)
+    found: Celery = resolve(app) if resolve else app
+    return found
+
+
+class RecordingStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Worker step: facts before the pool forks, and the worker's own events."""
+
+    # The pool forks in its start(); our __init__ and start() come before.
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        self._plet = plet_of(parent.app)
+        if self._plet is not None:
+            self._plet.enter_worker(_pool_name(parent.pool_cls), parent.hostname)
+        super().__init__(parent, **kwargs)
+
+    def start(self, parent: Any) -> None:
+        """Tell that the worker is up, and where its records lie."""
+        plet = self._plet
+        if plet is None or plet.recording() is None:
+            return
+        plet.tell_worker(
+            events.WORKER_STARTED,
+            pool=plet.recorder.worker.pool,
+            concurrency=parent.concurrency,
+            app=parent.app.main,
+            versions=_versions(),
+        )
+        log.info("plet %s records to %s", __version__, plet.home)
+
+    def close(self, parent: Any) -> None:
+        """Tell that the worker stops: the first notice of a warm shutdown."""
+        if self._plet is not None:
+            self._plet.tell_worker(events.WORKER_STOPPING)
+
+
+def _pool_name(pool: Any) -> str:
+    module = pool if isinstance(pool, str) else getattr(pool, "__module__", "")
+    return str(module).partition(":")[0].rpartition(".")[2]
+
+
+def _versions() -> dict[str, str]:
+    import celery
+    import kombu
+
+    return {
+        "plet": __version__,
+        "celery": celery.__version__,
+        "kombu": kombu.__version__,
+        "python": sys.version.partition(" ")[0],
+    }

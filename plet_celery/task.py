@@ -1,0 +1,86 @@
+"""TrackedTask: the base class of tasks whose runs have stages, progress and metadata."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, ClassVar, TypeVar
+
+from celery import Task
+
+from plet_celery.errors import SettingsError
+from plet_celery.run import current_run
+from plet_celery.stages import Stage
+
+T = TypeVar("T")
+
+# Celery's Django fixup gives its own task class these; a task with base=TrackedTask keeps them.
+_DJANGO_METHODS = ("delay_on_commit", "apply_async_on_commit")
+
+
+class TrackedTask(Task):  # type: ignore[type-arg]
+    """A task that says what it is doing: `@app.task(base=TrackedTask, bind=True, stages=("download", "load"))`.
+
+    Attributes:
+        stages: declared stages, as names of equal weight or as `{name: weight}`. They are shown as
+            planned before they start, and give the run a total percent.
+    """
+
+    abstract = True
+    stages: ClassVar[Iterable[str] | Mapping[str, float]] = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.stages = declared_stages(cls.stages, cls.name or cls.__name__)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _DJANGO_METHODS:
+            method = getattr(type(self).app.Task, name, None)
+            if method is not None:
+                return method.__get__(self)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def stage(self, name: str, total: Any = None, unit: str = "") -> Stage:
+        """Return a stage of the current run: `with self.stage("load", total=668, unit="files") as stage: …`."""
+        return current_run().stage(name, total, unit)
+
+    def track(self, iterable: Iterable[T], name: str, total: Any = None, unit: str = "") -> Iterator[T]:
+        """Iterate inside a stage that advances by one after each item, as tqdm does."""
+        return current_run().track(iterable, name, total, unit)
+
+    def log(self, level: int | str, message: str, **context: Any) -> None:
+        """Write a line into the run's log; `level` as in `logging`."""
+        current_run().log(level, message, **context)
+
+    def measure(self, **values: float) -> None:
+        """Record a point of one or several time series, drawn on the run page."""
+        current_run().measure(**values)
+
+    @property
+    def metadata(self) -> MutableMapping[str, Any]:
+        """What the run says about itself, by top-level key."""
+        return current_run().metadata
+
+
+def declared_stages(stages: Any, task: str) -> dict[str, float]:
+    """Return declared stages as `{name: weight}`.
+
+    Raises:
+        SettingsError: a name is empty, no string or stands twice, or a weight is no positive number.
+    """
+    if isinstance(stages, Mapping):
+        pairs = list(stages.items())
+    elif isinstance(stages, str):
+        raise SettingsError(f"task {task!r}: stages = {stages!r} is one string; write ({stages!r},)")
+    else:
+        pairs = [(name, 1.0) for name in stages]
+    declared: dict[str, float] = {}
+    for name, weight in pairs:
+        if not isinstance(name, str) or not name.strip():
+            raise SettingsError(f"task {task!r}: stage name {name!r} is no text; give each stage a name")
+        if name in declared:
+            raise SettingsError(f"task {task!r}: stage {name!r} is declared twice; give each stage its own name")
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
+            raise SettingsError(f"task {task!r}: weight {weight!r} of stage {name!r} is no positive number")
+        declared[name] = float(weight)
+    return declared

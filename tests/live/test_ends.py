@@ -1,0 +1,222 @@
+"""Every way a run can end gives the right state, once: real workers, real broker, real store."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from celery.exceptions import TaskRevokedError
+from waiting import wait_until
+
+from plet_celery.store import queries
+
+MakeLive = Callable[[], Any]
+POOLS = ["prefork", "solo"]
+
+
+def options(pool: str) -> list[str]:
+    return ["-P", pool, *(["-c", "2"] if pool == "prefork" else [])]
+
+
+def attempts(live: Any, run_id: str) -> list[Any]:
+    return list(queries.attempts(live.store(), run_id))
+
+
+def end_kinds(live: Any, run_id: str) -> list[str]:
+    events = queries.run_events(live.store(), run_id)
+    return [e.kind for e in events if e.kind not in ("run.queued", "run.started") and e.kind.startswith("run.")]
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_ends_that_every_pool_tells(make_live: MakeLive, pool: str) -> None:
+    live = make_live()
+    live.worker(*options(pool))
+    app = live.app()
+
+    expected = {
+        app.ok.delay().id: "succeeded",
+        app.tracked.delay().id: "succeeded",
+        app.fail.delay().id: "failed",
+        app.retry_then_ok.delay().id: "succeeded",
+        app.retry_then_fail.delay().id: "failed",
+        app.ignore.delay().id: "ignored",
+        app.reject.delay().id: "rejected",
+        app.ok.apply_async(expires=datetime.now(UTC) - timedelta(seconds=5)).id: "expired",
+        app.app.send_task("liveapp.nobody_has_this").id: "rejected",
+    }
+    runs = {run_id: live.wait_state(run_id, "succeeded", *{state}) for run_id, state in expected.items()}
+
+    assert {run_id: run.state for run_id, run in runs.items()} == expected
+    by_task = {run.task: run for run in runs.values() if run.state != "expired"}
+    assert by_task["liveapp.fail"].error["type"] == "ValueError"
+    assert by_task["liveapp.retry_then_ok"].attempts == 2
+    assert by_task["liveapp.retry_then_fail"].attempts == 2
+    assert by_task["liveapp.tracked"].metadata == {"supplier": "acme"}
+    assert by_task["liveapp.tracked"].percent == 100.0
+    for run_id in expected:
+        assert len(end_kinds(live, run_id)) == max(1, len(attempts(live, run_id)))
+
+
+def test_a_soft_limit_that_escapes_is_timed_out(make_live: MakeLive) -> None:
+    live = make_live()
+    live.worker(*options("prefork"))
+    app = live.app()
+
+    run = live.wait_state(app.soft_limit.delay().id)
+
+    assert run.state == "timed_out"
+    assert run.error["type"] == "SoftTimeLimitExceeded"
+    assert end_kinds(live, run.id) == ["run.timed_out"]
+
+
+def test_a_hard_limit_is_timed_out_and_the_backend_never_shows_progress(make_live: MakeLive) -> None:
+    live = make_live()
+    live.worker(*options("prefork"))
+    app = live.app()
+
+    result = app.hard_limit.delay()
+    seen = set()
+    wait_until(lambda: seen.add(result.state) or result.state == "FAILURE", 30)
+    run = live.wait_state(result.id)
+
+    assert run.state == "timed_out"
+    assert "PROGRESS" in seen
+    assert result.state == "FAILURE"
+    stages = queries.stages(live.store(), result.id)
+    assert [one.state for one in stages] == ["failed"]
+    assert attempts(live, result.id)[0].ended_at is not None
+
+
+@pytest.mark.parametrize(("task", "fact"), [("kill_child", "SIGKILL"), ("exit_child", 3)])
+def test_a_lost_child_is_lost_with_its_signal_or_code(make_live: MakeLive, task: str, fact: Any) -> None:
+    live = make_live()
+    live.worker(*options("prefork"))
+    app = live.app()
+
+    run = live.wait_state(getattr(app, task).delay().id, timeout=20)
+
+    assert run.state == "lost"
+    event = next(e for e in queries.run_events(live.store(), run.id) if e.kind == "run.lost")
+    assert fact in (event.data.get("signal"), event.data.get("exitcode"))
+    assert end_kinds(live, run.id) == ["run.lost"]
+
+
+def test_a_killed_worker_leaves_its_runs_lost(make_live: MakeLive) -> None:
+    live = make_live()
+    worker = live.worker(*options("prefork"))
+    app = live.app()
+    run_id = app.wait.delay("one").id
+    wait_until(lambda: live.has("one.started"))
+    live.wait_state(run_id, "running")
+
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+    # Nobody is left to keep a shipper alive, but the one that was spawned has a session of its own.
+    run = live.wait_state(run_id, timeout=20)
+
+    assert run.state == "lost"
+
+
+@pytest.mark.parametrize("sig", ["SIGTERM", "SIGKILL"])
+def test_a_revoked_run_is_cancelled(make_live: MakeLive, sig: str) -> None:
+    live = make_live()
+    live.worker(*options("prefork"))
+    app = live.app()
+    result = app.wait.delay("one")
+    wait_until(lambda: live.has("one.started"))
+
+    app.app.control.revoke(result.id, terminate=True, signal=sig)
+    run = live.wait_state(result.id)
+
+    assert run.state == "cancelled"
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=10)
+
+
+def test_a_run_revoked_before_its_start_is_cancelled(make_live: MakeLive) -> None:
+    live = make_live()
+    live.worker(*options("prefork"))
+    app = live.app()
+    app.app.control.revoke("revoked-before-it-came", reply=True, timeout=5)
+
+    app.ok.apply_async(task_id="revoked-before-it-came")
+    run = live.wait_state("revoked-before-it-came")
+
+    assert run.state == "cancelled"
+
+
+def test_a_warm_shutdown_lets_the_run_end(make_live: MakeLive) -> None:
+    live = make_live()
+    worker = live.worker(*options("prefork"))
+    app = live.app()
+    run_id = app.wait.delay("one").id
+    wait_until(lambda: live.has("one.started"))
+
+    worker.send_signal(signal.SIGTERM)
+    wait_until(lambda: b"Warm shutdown" in live.output())
+    live.go("one")
+    assert worker.wait(60) == 0
+
+    assert live.run(run_id).state == "succeeded"  # at once: the worker waited for the drain
+
+
+@pytest.mark.parametrize("soft", ["0", "1"])
+def test_a_cold_or_soft_shutdown_interrupts_the_run(make_live: MakeLive, soft: str) -> None:
+    live = make_live()
+    worker = live.worker(*options("prefork"), LIVE_SOFT=soft)
+    app = live.app()
+    run_id = app.wait.delay("one").id
+    wait_until(lambda: live.has("one.started"))
+
+    live.stop(worker, signal.SIGQUIT)
+    run = live.wait_state(run_id)
+
+    assert run.state == "interrupted"
+
+
+def test_an_interrupted_run_that_is_redelivered_is_opened_again(make_live: MakeLive) -> None:
+    live = make_live()
+    worker = live.worker(*options("prefork"))
+    app = live.app()
+    run_id = app.wait_late.delay("late").id
+    wait_until(lambda: live.has("late.started"))
+
+    live.stop(worker, signal.SIGQUIT)
+    assert live.wait_state(run_id).state == "interrupted"
+    live.go("late")
+    live.worker(*options("prefork"))
+    run = live.wait_state(run_id, "succeeded")
+
+    assert run.attempts == 2
+    assert [one.state for one in attempts(live, run_id)] == ["interrupted", "succeeded"]
+
+
+@pytest.mark.parametrize(("how", "state"), [("ok", "succeeded"), ("fail", "failed")])
+def test_a_replaced_run_goes_on_under_its_id(make_live: MakeLive, how: str, state: str) -> None:
+    live = make_live()
+    live.worker(*options("prefork"))
+    app = live.app()
+
+    run_id = app.replaced.delay(how).id
+    run = live.wait_state(run_id, "succeeded", "failed")
+
+    assert run.state == state
+    assert run.replaced
+
+
+def test_a_solo_worker_stopped_cold_interrupts_its_run(make_live: MakeLive) -> None:
+    live = make_live()
+    worker = live.worker(*options("solo"))
+    app = live.app()
+    run_id = app.wait.delay("one").id
+    wait_until(lambda: live.has("one.started"))
+
+    worker.send_signal(signal.SIGQUIT)
+    worker.wait(60)
+    run = live.wait_state(run_id)
+
+    assert run.state == "interrupted"

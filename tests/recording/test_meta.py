@@ -1,0 +1,123 @@
+"""Result meta: when it is written, when it must not be, and what others read in it."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from celery_progress.backend import Progress
+from conftest import ListWriter  # type: ignore[import-not-found]
+
+from plet_celery.progress import MetaWriter
+from plet_celery.run import Run
+
+MakeRun = Callable[..., Run]
+
+
+def meta_writer(hard_limit: float | None = None) -> tuple[MetaWriter, list[dict[str, Any]]]:
+    stored: list[dict[str, Any]] = []
+    return MetaWriter(stored.append, now=100.0, rate=1.0, hard_limit=hard_limit), stored
+
+
+def test_no_meta_in_the_first_second_then_one_a_second() -> None:
+    meta, stored = meta_writer()
+
+    for tick in range(400):
+        now = 100.0 + tick / 100
+        if meta.is_due(now):
+            meta.write({"at": now}, now)
+
+    assert [round(one["at"]) for one in stored] == [101, 102, 103]
+
+
+def test_no_meta_while_an_exception_unwinds() -> None:
+    meta, _ = meta_writer()
+
+    try:
+        raise SystemExit
+    except SystemExit:
+        unwinding = meta.is_due(110.0)
+
+    assert not unwinding
+    assert meta.is_due(110.0)
+
+
+def test_no_meta_from_another_thread() -> None:
+    meta, _ = meta_writer()
+    answers: list[bool] = []
+
+    thread = threading.Thread(target=lambda: answers.append(meta.is_due(110.0)))
+    thread.start()
+    thread.join()
+
+    assert answers == [False]
+
+
+def test_no_meta_close_to_the_hard_limit_or_after_the_body() -> None:
+    meta, _ = meta_writer(hard_limit=10.0)
+
+    assert meta.is_due(108.9)
+    assert not meta.is_due(109.1)
+    meta.closed = True
+    assert not meta.is_due(105.0)
+
+
+def test_a_backend_that_fails_does_not_fail_the_task(make_run: MakeRun, writer: ListWriter) -> None:
+    def refuse(meta: dict[str, Any]) -> None:
+        raise ConnectionError("backend down")
+
+    run = make_run(store_meta=refuse)
+    run._meta._next = 0.0  # type: ignore[union-attr]
+
+    with run.stage("load"):
+        pass
+
+    assert [kind for kind, _ in writer.events] == ["stage.started", "stage.succeeded"]
+
+
+def test_celery_progress_reads_the_meta(make_run: MakeRun) -> None:
+    stored: list[dict[str, Any]] = []
+    run = make_run(store_meta=stored.append, declared=(("scan", 1.0), ("load", 1.0)))
+    run._meta._next = 0.0  # type: ignore[union-attr]
+
+    with run.stage("scan"):
+        pass
+    with run.stage("load", total=10, unit="rows") as stage:
+        stage.message = "loading"
+        stage.set(5)
+        run._meta._next = 0.0  # type: ignore[union-attr]
+        stage.flush(math.inf)
+
+    class Result:
+        """What celery-progress takes: an AsyncResult of a running task."""
+
+        id, state, info, result = "a-run", "PROGRESS", stored[-1], stored[-1]
+
+        def ready(self) -> bool:
+            return False
+
+    read = Progress(Result()).get_info()
+    assert read["complete"] is False
+    assert read["progress"] == {
+        key: stored[-1][key] for key in read["progress"]
+    } and read["progress"]["percent"] == 75.0
+    assert stored[-1]["current"] == 5 and stored[-1]["total"] == 10
+    assert stored[-1]["description"] == "loading"
+    assert stored[-1]["pending"] is False
+    assert stored[-1]["eta"] is None
+    assert [one["state"] for one in stored[-1]["stages"]] == ["succeeded", "running"]
+
+
+@pytest.mark.parametrize("unknown", ["percent", "total"])
+def test_what_is_unknown_is_zero_for_progress_bars(make_run: MakeRun, unknown: str) -> None:
+    stored: list[dict[str, Any]] = []
+    run = make_run(store_meta=stored.append)
+    run._meta._next = 0.0  # type: ignore[union-attr]
+
+    with run.stage("blind"):
+        pass
+
+    assert stored[0][unknown] == 0
