@@ -1,8 +1,9 @@
 """Which processes belong to a stack, and how they are ended.
 
-A process belongs if it carries the stack's token in its environment (inherited by all it spawns),
-or if it is in the session of a part. Neither alone is enough: a program that sets its title
-(Valkey, setproctitle) overwrites its environment in /proc, and a shipper leaves the session.
+A process belongs if it is in the session of a part, if it carries the stack's token in its
+environment, or if it is the shipper of the stack's journal. None alone is enough: what a task
+spawns may leave the session, a program that sets its title (Valkey, setproctitle) overwrites its
+environment in /proc, and a shipper leaves the session with a clean environment.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import psutil
+
+from plet_celery import presence
 
 TOKEN: Final = "PLET_UP_TOKEN"
 
@@ -24,20 +28,26 @@ class Family:
     token: str
     sessions: dict[int, float] = field(default_factory=dict)
     """Leader's pid → its start time; a pid that was given to another process since is not ours."""
+    journal: Path | None = None
+    since: float = 0.0
+    """A shipper that was started before belongs to another worker; in psutil's time."""
 
     def marks(self) -> dict[str, str]:
         """Return what the environment of a part must hold."""
         return {TOKEN: self.token, "SPT_NOENV": "1"}  # the latter makes setproctitle spare the token
 
-    def adopt(self, leader: int) -> None:
-        """Note a part, the leader of a session of its own."""
+    def adopt(self, leader: int, *, since: float = 0.0) -> None:
+        """Note a part, the leader of a session of its own, if it was started after `since`."""
         try:
-            self.sessions[leader] = psutil.Process(leader).create_time()
+            created = psutil.Process(leader).create_time()
         except psutil.NoSuchProcess:
-            pass  # it ended at once, and what it left carries the token
+            return  # it ended at once, and what it left carries the token
+        if created >= since:
+            self.sessions[leader] = created
 
     def members(self) -> list[psutil.Process]:
         """Return the living ones, except this process."""
+        self._adopt_shipper()
         sessions = {leader for leader in self.sessions if self._is_still_ours(leader)}
         return [process for process in psutil.process_iter() if self._belongs(process, sessions)]
 
@@ -49,6 +59,13 @@ class Family:
         while family := self.members():
             _send(family, signal.SIGKILL)
             psutil.wait_procs(family, timeout=1.0)
+
+    def _adopt_shipper(self) -> None:
+        """Note who serves the journal now; it was spawned by our worker, as the leader of a session."""
+        beat = presence.read_beat(self.journal) if self.journal else None
+        if beat is None or beat.role != "shipper" or not presence.is_visible(beat.process):
+            return
+        self.adopt(beat.process.pid, since=self.since)
 
     def _belongs(self, process: psutil.Process, sessions: set[int]) -> bool:
         if process.pid == os.getpid():

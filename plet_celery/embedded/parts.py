@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import psutil
+
 from plet_celery.embedded.family import Family
 
 _TICK = 0.05
@@ -45,33 +47,34 @@ class Part:
     def is_alive(self) -> bool:
         return self.process.poll() is None
 
-    def last_lines(self, count: int = 20) -> list[str]:
-        """Return the end of its output, safe to print on a terminal."""
-        with self.log.open("rb") as file:
-            file.seek(max(0, self.log.stat().st_size - (64 << 10)))
-            lines = file.read().decode("utf-8", "replace").splitlines()
-        return ["".join(c if c.isprintable() else " " for c in line) for line in lines[-count:]]
+    def last_lines(self) -> list[str]:
+        return last_lines(self.log)
 
 
 class Parts:
     """The parts of one stack; a context manager that leaves no process behind."""
 
-    def __init__(self, folder: Path, *, remove: Sequence[Path] = ()) -> None:
+    def __init__(self, folder: Path, *, journal: Path | None = None, remove: Sequence[Path] = ()) -> None:
         """Prepare, start nothing.
 
         Args:
             folder: existing folder for the output files.
+            journal: a shipper of it that is younger than this process is ended, too.
             remove: folders to delete at the end, also by the watcher.
         """
         self._folder = folder
         self._remove = [str(path) for path in remove]
-        self._family = Family(secrets.token_hex(16))
+        # psutil's start times are a second off the wall clock, but agree among themselves.
+        born = psutil.Process().create_time()
+        self._family = Family(secrets.token_hex(16), journal=journal, since=born)
         self._parts: dict[str, Part] = {}
         self._watcher: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
+        family = self._family
+        words = [family.token, str(family.journal or ""), str(family.since), *self._remove]
         self._watcher = subprocess.Popen(
-            [sys.executable, "-m", "plet_celery.embedded.watcher", self._family.token, *self._remove],
+            [sys.executable, "-m", "plet_celery.embedded.watcher", *words],
             stdin=subprocess.PIPE,
             cwd=self._folder,
             start_new_session=True,
@@ -144,6 +147,16 @@ class Parts:
         self._tell_watcher(".")
         if self._watcher is not None:
             self._watcher.communicate()
+
+
+def last_lines(path: Path, count: int = 20) -> list[str]:
+    """Return the end of a part's output; nothing where there is no file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - (64 << 10)))
+            return file.read().decode("utf-8", "replace").splitlines()[-count:]
+    except FileNotFoundError:
+        return []
 
 
 def _next_signal(part: Part, sent: dict[str, int], elapsed: float, in_a_hurry: bool) -> None:

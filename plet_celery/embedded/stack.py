@@ -1,0 +1,241 @@
+"""The development stack of a project: broker, worker, beat and shipper, started in order and ended together.
+
+Knows processes and files, not the terminal: what it does is told to `say`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from celery import Celery
+from celery.utils.nodenames import gethostname
+
+from plet_celery import presence
+from plet_celery.election import ShipLock
+from plet_celery.embedded.parts import Part, Parts, Patience, last_lines
+from plet_celery.embedded.stopping import Stopping
+from plet_celery.embedded.valkey import Valkey, socket_folder, start_valkey
+from plet_celery.errors import ServiceFailed
+from plet_celery.paths import private_directory
+from plet_celery.spawning import LOG_NAME
+
+UP_FOLDER: Final = "up"
+START_SECONDS: Final = 15.0
+_TICK = 0.05
+_LOCK_NAME = "lock"
+# Warm, then cold, then not asked any more. A cold stop still has the last events stored.
+_WORKER_PATIENCE: Final[Patience] = ((signal.SIGTERM, 10.0), (signal.SIGQUIT, 15.0))
+
+# Celery prefers these to whatever the app's conf says, in every process that inherits them.
+_BROKER_VARIABLES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
+_RESULT_VARIABLE = "CELERY_RESULT_BACKEND"
+
+Say = Callable[[str, str], None]
+"""Called with a part's name and what became of it."""
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What to start, and where."""
+
+    celery: Celery
+    app: str
+    """What `celery -A` takes."""
+    home: Path
+    journal: Path
+    concurrency: int
+
+
+class Stack:
+    """The running parts of a blueprint; a context manager that ends them all."""
+
+    def __init__(self, blueprint: Blueprint, stopping: Stopping, say: Say) -> None:
+        self._blueprint = blueprint
+        self._stopping = stopping
+        self._say = say
+        self._folder = blueprint.home / UP_FOLDER
+        self._node = f"plet-up-{os.getpid()}@{gethostname()}"
+        self._socket_folder, self._temporary = self._folder, list[Path]()
+        self._former: dict[str, str | None] = {}
+        self._lock: int | None = None
+
+    def __enter__(self) -> Self:
+        """Take the folder, and say where it is.
+
+        Raises:
+            HomeError: it cannot be used.
+            ServiceFailed: another stack of this project is up.
+        """
+        private_directory(self._blueprint.home)
+        private_directory(self._folder)
+        self._lock = _take_lock(self._folder / _LOCK_NAME)
+        for path in self._folder.iterdir():
+            if path.name != _LOCK_NAME:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self._socket_folder, self._temporary = socket_folder(self._folder)
+        self._parts = Parts(self._folder, journal=self._blueprint.journal, remove=self._temporary)
+        self._parts.__enter__()
+        self._say("home", str(self._blueprint.home))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.begin()
+        self._parts.stop("worker", "beat", in_a_hurry=self._stopping.in_a_hurry)
+        self._parts.stop("valkey", in_a_hurry=self._stopping.in_a_hurry)
+        self._parts.__exit__(kind, error, trace)
+        (self._socket_folder / "valkey.sock").unlink(missing_ok=True)
+        for name, value in self._former.items():
+            _set_variable(name, value)
+        if self._lock is not None:
+            os.close(self._lock)
+
+    def start_broker(self) -> None:
+        """Start a Valkey, unless the app has a broker; point all processes, this one too, at it.
+
+        Raises:
+            ServiceFailed: it did not start, or the app's own broker does not answer.
+        """
+        conf = self._blueprint.celery.conf
+        if conf.broker_read_url or conf.broker_write_url:
+            self._check_own_broker()
+            return
+        with self._stopping.shield():
+            part, server = start_valkey(self._parts, self._socket_folder)
+        self._await(part, server.is_ready)
+        self._use(server)
+        self._say("broker", f"valkey on {server.path}, process {part.process.pid}")
+
+    def start_workers(self) -> None:
+        """Start worker and beat, and wait until both work and the journal is shipped.
+
+        Raises:
+            ServiceFailed: one of them did not get there; says which, and its last lines.
+        """
+        count = self._blueprint.concurrency
+        options = ["-n", self._node, "-c", str(count), "--without-mingle", "--without-gossip"]
+        worker = self._start("worker", "worker", *options, patience=_WORKER_PATIENCE)
+        schedule = self._folder / "beat-schedule"
+        beat = self._start("beat", "beat", "-s", str(schedule))
+        self._await(worker, self._worker_answers)
+        self._say("worker", f"{count} at a time for {self._blueprint.app}, process {worker.process.pid}")
+        self._await(beat, lambda: not self._keeps_schedule_file() or any(self._folder.glob("beat-schedule*")))
+        self._say("beat", f"process {beat.process.pid}")
+        self._await_shipper()
+
+    def check(self) -> None:
+        """Look whether all parts still run.
+
+        Raises:
+            ServiceFailed: one has ended; says which, and its last lines.
+        """
+        if part := self._parts.first_ended():
+            raise ServiceFailed(
+                _obituary(part.name, f"ended with exit code {part.process.returncode}", part.log)
+            )
+
+    def _start(self, name: str, *words: str, patience: Patience | None = None) -> Part:
+        # -P: the working directory may hold a celery.py of the project.
+        program = [sys.executable, "-P", "-m", "celery", "-A", self._blueprint.app]
+        more: Mapping[str, Any] = {"patience": patience} if patience else {}
+        with self._stopping.shield():
+            return self._parts.start(
+                name, [*program, *words, "-l", "INFO"], environ={"PYTHONUNBUFFERED": "1"}, **more
+            )
+
+    def _await(self, part: Part, ready: Callable[[], bool]) -> None:
+        if not self._wait_until(ready):
+            raise ServiceFailed(_obituary(part.name, f"did not start within {START_SECONDS:g} s", part.log))
+
+    def _await_shipper(self) -> None:
+        """Wait for what the worker spawns; this stack is no use where nothing is stored."""
+        journal = self._blueprint.journal
+        if not self._wait_until(lambda: _is_served(journal)):
+            reason = f"did not start within {START_SECONDS:g} s"
+            raise ServiceFailed(_obituary("shipper", reason, journal / LOG_NAME))
+        self._say("shipper", f"of {journal}")
+
+    def _wait_until(self, ready: Callable[[], bool]) -> bool:
+        deadline = time.monotonic() + START_SECONDS
+        while not ready():
+            self.check()
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_TICK)
+        return True
+
+    def _worker_answers(self) -> bool:
+        with self._blueprint.celery.connection_for_write() as connection:
+            if not connection.supports_exchange_type("fanout"):
+                return True  # no remote control on this broker: that it runs must do
+            answers = self._blueprint.celery.control.ping([self._node], timeout=0.5, connection=connection)
+        return bool(answers)
+
+    def _keeps_schedule_file(self) -> bool:
+        return str(self._blueprint.celery.conf.beat_scheduler).endswith(":PersistentScheduler")
+
+    def _check_own_broker(self) -> None:
+        with self._blueprint.celery.connection_for_write() as connection:
+            url = connection.as_uri()
+            if connection.transport_cls == "memory":
+                raise ServiceFailed(
+                    f"broker {url} lives in one process only; leave broker_url unset: up brings its own"
+                )
+            try:
+                connection.ensure_connection(max_retries=1, interval_start=0, timeout=int(START_SECONDS))
+            except connection.connection_errors as error:
+                raise ServiceFailed(
+                    f"broker {url} does not answer ({error}); "
+                    "start it, or leave broker_url unset: up brings its own"
+                ) from error
+        self._say("broker", f"{url}, as the app has it")
+
+    def _use(self, server: Valkey) -> None:
+        for name in _BROKER_VARIABLES:
+            self._set(name, server.broker_url)
+        backend = self._blueprint.celery.conf.result_backend
+        if not backend:
+            self._set(_RESULT_VARIABLE, server.result_url)
+
+    def _set(self, name: str, value: str) -> None:
+        self._former.setdefault(name, os.environ.get(name))
+        os.environ[name] = value
+
+
+def _set_variable(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+
+
+def _take_lock(path: Path) -> int:
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise ServiceFailed(
+            f"this project is up already ({path} is locked); end that one, or set PLET_HOME to another folder"
+        ) from None
+    return lock
+
+
+def _is_served(journal: Path) -> bool:
+    beat = presence.read_beat(journal)
+    return ShipLock.held_elsewhere(journal) and beat is not None and beat.state == "serving"
+
+
+def _obituary(name: str, what: str, log: Path) -> str:
+    return "\n".join([f"{name} {what}; the last lines of {log}:", *last_lines(log)])
