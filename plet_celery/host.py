@@ -1,0 +1,55 @@
+"""Which machine this is and since when: machine id, boot id, start of this process.
+
+Not for measuring (that is `resources.py`): these facts only tell one host, boot and process from another.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Final
+
+_MACHINE_ID_FILES: Final = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
+_BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
+# Field 22 of /proc/self/stat, counted behind the command name, which may hold blanks.
+_START_FIELD: Final = 19
+
+
+@functools.cache
+def machine_id() -> str:
+    """Return 16 hex digits that stand for this machine; a hash, because the machine id itself is private.
+
+    Without a machine id (many containers) the host's name takes its place.
+    """
+    for file in _MACHINE_ID_FILES:
+        text = _content(file)
+        if text:
+            return hashlib.sha256(f"plet:{text}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"plet-host:{socket.gethostname()}".encode()).hexdigest()[:16]
+
+
+@functools.cache
+def boot_id() -> str:
+    """Return the kernel's id of this boot, or an empty text where there is none."""
+    return _content(_BOOT_ID_FILE)
+
+
+def process_started() -> float:
+    """Return the wall time at which this process was made, seconds since the epoch; now where unknown."""
+    now = time.time()
+    fields = _content(Path("/proc/self/stat")).rpartition(")")[2].split()
+    if len(fields) <= _START_FIELD:
+        return now
+    since_boot = int(fields[_START_FIELD]) / os.sysconf("SC_CLK_TCK")
+    return now - max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot)
+
+
+def _content(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,134 @@
+"""What takes over while the disk is too slow for a task to wait for: a bounded queue and a thread.
+
+A queued event is acknowledged before it is written, so a SIGKILL can lose it: `degraded` says so.
+Nothing here waits for a lock: an append may run inside a signal handler that interrupted another one.
+"""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import queue
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from plet_celery.events import Shed
+
+SLOW: Final = 0.05
+"""An append that takes longer, in seconds, is slow."""
+SLOW_IN_A_ROW: Final = 3
+"""So many slow appends in a row, and the breaker takes over."""
+
+_QUEUE_MAX: Final = 20_000
+_QUEUE_MAX_BYTES: Final = 8 << 20
+# Share of the queue up to which a kind of event is taken; the rest is for those that matter more.
+_SHARE: Final = {Shed.DEBUG_LOG: 0.25, Shed.LOG: 0.5, Shed.PROGRESS: 0.75, Shed.CUSTOM: 0.9, Shed.END: 1.0}
+# How often the thread tries the disk while there is nothing to write.
+_PROBE_EVERY: Final = 1.0
+
+log = logging.getLogger("plet_celery.journal")
+
+
+class Queued(NamedTuple):
+    """An event that waits for the thread."""
+
+    core: bytes
+    number: int
+    shed: Shed
+    sync: bool
+
+
+class Breaker:
+    """The queue and its thread. One per writer and process; a fork child makes a new one."""
+
+    def __init__(self, deliver: Callable[[Queued], object], probe: Callable[[], object]) -> None:
+        self._deliver = deliver
+        self._probe = probe
+        self._queue: queue.SimpleQueue[Queued] = queue.SimpleQueue()
+        self._bytes = 0
+        self._slow_at: float | None = None
+        self._thread: dict[str, object] = {}
+        self.recovery = 30.0
+        """Seconds of good probes after which appends write for themselves again."""
+        self.degraded = False
+        """Events go through the queue: acknowledged before they are written."""
+
+    @property
+    def waiting(self) -> int:
+        """Number of events in the queue."""
+        return self._queue.qsize()
+
+    def trip(self, now: float) -> None:
+        """Take over, because appends were slow (monotonic `now`)."""
+        self._slow_at = now
+        self._start()
+
+    def put(self, event: Queued) -> bool:
+        """Queue an event; False when the queue has no room for its kind."""
+        used = max(self._queue.qsize() / _QUEUE_MAX, self._bytes / _QUEUE_MAX_BYTES)
+        if used >= _SHARE[event.shed]:
+            return False
+        self._bytes += len(event.core)
+        self._queue.put(event)
+        return self._start()
+
+    def wait_empty(self, timeout: float) -> bool:
+        """Wait until the thread has written everything; False when it could not in time."""
+        deadline = time.monotonic() + timeout
+        while self._thread and time.monotonic() < deadline and (self._queue.qsize() or self._bytes > 0):
+            time.sleep(0.005)
+        return not self._queue.qsize()
+
+    def _start(self) -> bool:
+        self.degraded = True
+        me = object()
+        if self._thread.setdefault("runs", me) is not me:
+            return True
+        try:
+            # Not threading.Thread: its start() takes locks that the code we interrupted may hold.
+            _thread.start_new_thread(self._run, (me,))
+        except RuntimeError:  # no more threads, or the interpreter is going down
+            self._thread.pop("runs", None)
+            self.degraded = False
+            return False
+        return True
+
+    def _run(self, me: object) -> None:
+        while True:
+            self._work_until_good()
+            self.degraded = False
+            self._thread.pop("runs", None)
+            # Someone may have queued an event between the last look and this line.
+            if not self._queue.qsize() or self._thread.setdefault("runs", me) is not me:
+                return
+            self.degraded = True
+
+    def _work_until_good(self) -> None:
+        while True:
+            slow_at = self._slow_at
+            if not self._queue.qsize() and (slow_at is None or time.monotonic() - slow_at >= self.recovery):
+                return
+            event = None
+            try:
+                event = self._queue.get(timeout=min(_PROBE_EVERY, self.recovery))
+            except queue.Empty:
+                pass
+            self._timed(event)
+
+    def _timed(self, event: Queued | None) -> None:
+        started = time.monotonic()
+        try:
+            if event is None:
+                self._probe()
+            else:
+                self._deliver(event)
+        except Exception:
+            # Our own thread: whatever it is, it is our failure, and the next event shall have its try.
+            log.exception("journal thread could not write an event")
+        finally:
+            if event is not None:
+                self._bytes -= len(event.core)
+        ended = time.monotonic()
+        if ended - started > SLOW:
+            self._slow_at = ended
