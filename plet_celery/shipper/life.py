@@ -1,0 +1,246 @@
+"""The life of a shipper: its main thread beats, looks around and decides; the rest runs beside it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from plet_celery import events, presence
+from plet_celery.election import ShipLock
+from plet_celery.journal import Writer
+from plet_celery.journal_place import open_journal
+from plet_celery.journal_segments import plet_version
+from plet_celery.shipper.asks import Asks
+from plet_celery.shipper.bell import Bell
+from plet_celery.shipper.config import ShipperConfig
+from plet_celery.shipper.crew import make_crew
+from plet_celery.shipper.housekeeping import Housekeeping
+from plet_celery.shipper.losses import Gone, Losses
+from plet_celery.shipper.output import Output
+from plet_celery.shipper.roster import Roster, Sight
+from plet_celery.shipper.verdict import (
+    HASTY_LINGER,
+    TURNS_MAX,
+    TURNS_WINDOW,
+    Claim,
+    Facts,
+    Verdict,
+    decide,
+    newer_claim,
+)
+
+log = logging.getLogger(__name__)
+
+_TICK: Final = 0.1
+_LOOK_INTERVAL: Final = 1.0
+_OWN_TAIL_PATIENCE: Final = 2.0
+_BATCH_PATIENCE: Final = 5.0
+
+Position = tuple[int, int]
+
+
+class Shipper:
+    """One shipper, holder of the lock, from its first look to its last."""
+
+    def __init__(
+        self, config: ShipperConfig, lock: ShipLock, bell: Bell, output: Output | None = None
+    ) -> None:
+        """Prepare.
+
+        Args:
+            output: its log file, to be rotated; None when somebody else looks after stdout.
+        """
+        self._config = config
+        self._lock = lock
+        self._bell = bell
+        self._output = output
+        self._host = socket.gethostname()
+        self._journal = open_journal(config.journal)
+        self._writer = Writer(
+            config.journal,
+            role="shipper",
+            settings_fingerprint=config.fingerprint,
+            limits=config.writer_limits(),
+        )
+        self._losses = Losses(config.settings.lost_grace)
+        self._roster = Roster(config.journal, lambda: self._writer.id)
+        self._crew = make_crew(
+            config,
+            self._journal,
+            lock.still_mine,
+            before_pass=lambda: self._roster.sight.losers(),
+            after_pass=self._tell_losses,
+        )
+        self._housekeeping = Housekeeping(
+            config.journal, config.settings, crew=self._crew, losses=self._losses, fence=lock.still_mine
+        )
+        self._asks = Asks(config.journal)
+        self._started = time.time()
+        self._turns = earlier_turns(presence.read_beat(config.journal), self._started)
+        self._process = presence.this_process()
+        self._look_at = self._host_beat_at = 0.0
+        self._quiet_since: float | None = None
+
+    def run(self) -> Verdict:
+        """Ship until it is time to go; return why."""
+        self._bell.install()
+        log.info(
+            "shipper serves: journal=%s plet=%s settings=%s",
+            self._config.journal,
+            plet_version(),
+            self._config.fingerprint,
+        )
+        for loop in self._crew.loops:
+            loop.start()
+        self._housekeeping.start()
+        verdict = Verdict.SERVE
+        while verdict is Verdict.SERVE:
+            self._bell.wait(_TICK)
+            verdict = self._tick(time.monotonic(), time.time())
+        self._finish(verdict)
+        return verdict
+
+    def _tick(self, now: float, wall: float) -> Verdict:
+        if not self._is_fenced():
+            self._asks.look(self._crew.loops, now)
+            if now >= self._look_at or self._bell.asked_to_end is not None:
+                self._look_at = now + _LOOK_INTERVAL
+                self._look(now, wall)
+        claim = self._claim(wall)
+        verdict = decide(self._facts(now, claim))
+        if verdict is Verdict.YIELD and claim is not None:
+            self._yield_to(claim, wall)
+        return verdict
+
+    def _look(self, now: float, wall: float) -> None:
+        sight = self._roster.look(now, set(self._crew.store.positions))
+        if sight.arrived:
+            self._asks.somebody_leaves = False
+        self._quiet_since = None if sight.alive or self._is_left(sight) else self._quiet_since or now
+        self._beat("serving" if self._bell.asked_to_end is None else "draining", now, wall)
+        if self._bell.asked_to_end is not None:
+            for loop in self._crew.loops:
+                loop.wake()
+        elif now >= self._host_beat_at:
+            self._host_beat_at = now + self._config.settings.host_beat
+            self._tell_host(sight)
+        if self._output is not None:
+            self._output.rotate_if_large()
+
+    def _facts(self, now: float, claim: Claim | None) -> Facts:
+        sight, settings = self._roster.sight, self._config.settings
+        hasty = self._asks.somebody_leaves
+        return Facts(
+            now=now,
+            fenced=self._is_fenced(),
+            yields_to=claim.key if claim else None,
+            writers=len(sight.alive),
+            left=self._is_left(sight),
+            quiet_since=self._quiet_since,
+            asked_to_end=self._bell.asked_to_end,
+            drain_timeout=settings.drain_timeout,
+            linger=min(HASTY_LINGER, settings.shipper_linger) if hasty else settings.shipper_linger,
+        )
+
+    def _is_fenced(self) -> bool:
+        return not self._lock.still_mine() or any(loop.fenced for loop in self._crew.loops)
+
+    def _is_left(self, sight: Sight) -> bool:
+        loops = self._crew.loops
+        if not all(loop.is_open for loop in loops):
+            return True
+        unsettled = sight.gone.keys() - self._losses.settled
+        return bool(unsettled) or any(sight.left(loop.positions) for loop in loops)
+
+    def _claim(self, wall: float) -> Claim | None:
+        return newer_claim(
+            self._roster.sight.claims(),
+            plet=plet_version(),
+            fingerprint=self._config.fingerprint,
+            started=self._started,
+            turns=self._turns,
+            wall=wall,
+        )
+
+    def _yield_to(self, claim: Claim, wall: float) -> None:
+        self._turns = (*self._turns, wall)
+        log.warning(
+            "shipper steps down for a worker with other settings or a newer version: "
+            "mine=%s theirs=%s step_downs=%d (of %d, then the shipper stays)",
+            presence.shipper_key(plet_version(), self._config.fingerprint),
+            claim.key,
+            len(self._turns),
+            TURNS_MAX,
+        )
+        self._beat("yielding", time.monotonic(), wall, yields_to=claim.key)
+
+    def _tell_losses(self, positions: Mapping[str, Position], losers: Mapping[str, Gone]) -> None:
+        for writer in self._losses.due(losers, time.monotonic()):
+            attempts = self._crew.store_sink.open_attempts(writer)
+            if attempts:
+                log.warning("writer is gone: writer=%s lost_attempts=%d", writer, len(attempts))
+            self._losses.settle(
+                writer, attempts, positions.get(writer), append=self._writer.append, host=self._host
+            )
+
+    def _tell_host(self, sight: Sight) -> None:
+        data: dict[str, Any] = {
+            "host": self._host,
+            "pid": os.getpid(),
+            "backlog_bytes": sight.left(self._crew.store.positions),
+            "writers": len(sight.alive),
+        }
+        self._writer.append(events.HOST_BEAT, None, None, data)
+
+    def _beat(self, state: str, now: float, wall: float, yields_to: str = "") -> None:
+        beat = presence.Beat(
+            process=self._process,
+            role="shipper",
+            mono=now,
+            wall=wall,
+            plet=plet_version(),
+            fingerprint=self._config.fingerprint,
+            state=state,
+            yields_to=yields_to,
+            turns=self._turns,
+            sinks={loop.sink.name: loop.facts() for loop in self._crew.loops},
+        )
+        try:
+            presence.write_beat(self._config.journal, beat)
+        except OSError as error:
+            log.warning("no beat: journal=%s error=%s", self._config.journal, error)
+
+    def _finish(self, verdict: Verdict) -> None:
+        log.info("shipper ends: why=%s", verdict.value)
+        if verdict in (Verdict.LEAVE, Verdict.DRAINED):
+            self._await_own_tail()
+        for loop in self._crew.loops:
+            loop.stop()
+        deadline = time.monotonic() + _BATCH_PATIENCE
+        finished = [loop.join(deadline - time.monotonic()) for loop in self._crew.loops]
+        self._housekeeping.stop(max(0.1, deadline - time.monotonic()))
+        self._writer.close()
+        if verdict in (Verdict.LEAVE, Verdict.DRAINED) and self._lock.still_mine():
+            self._beat("left", time.monotonic(), time.time())
+        if not all(finished):
+            log.warning("a sink was busy and is cut off; its batch is repeated by the next shipper")
+
+    def _await_own_tail(self) -> None:
+        """Let the loops take what this shipper wrote last; the next one finds it otherwise."""
+        deadline = time.monotonic() + _OWN_TAIL_PATIENCE
+        while time.monotonic() < deadline and not self._is_fenced():
+            sight = self._roster.look(time.monotonic())
+            if not any(sight.own_left(loop.positions) for loop in self._crew.loops):
+                return
+            for loop in self._crew.loops:
+                loop.wake()
+            time.sleep(_TICK / 2)
+
+
+def earlier_turns(beat: presence.Beat | None, wall: float) -> tuple[float, ...]:
+    """Return the step-downs for other settings that still count, from the beat of who served before."""
+    return tuple(turn for turn in (beat.turns if beat else ()) if 0 <= wall - turn < TURNS_WINDOW)

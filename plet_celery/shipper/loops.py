@@ -1,0 +1,209 @@
+"""One sink's reading loop: its own cursor, its own pace, its own back-off.
+
+Whatever a sink raises, only its own loop waits. After a failure the sink is closed, opened anew and
+asked for its checkpoint again, so that a commit whose answer was lost is neither repeated nor skipped.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from plet_celery.errors import StaleWrite
+from plet_celery.journal_reader import Batch, Reader
+from plet_celery.shipper.notes import Notes
+from plet_celery.sinks import Sink
+
+log = logging.getLogger(__name__)
+
+_BACKOFF_FIRST: Final = 0.5
+BACKOFF_MAX: Final = 30.0
+# One line per incident, then one for every so many failures.
+_LOG_EVERY: Final = 20
+
+Position = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How much a loop takes at once, and how long it gathers."""
+
+    gather: float
+    max_records: int
+    max_bytes: int
+
+
+class SinkLoop:
+    """Reads the journal into one sink; `turn` does one batch, `run` goes on until told to stop."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        directory: Path,
+        *,
+        pace: Pace,
+        fence: Callable[[], bool],
+        before_pass: Callable[[], Any] = lambda: None,
+        after_pass: Callable[[Mapping[str, Position], Any], None] = lambda positions, seen: None,
+        notes: Notes | None = None,
+    ) -> None:
+        """Prepare; nothing is opened.
+
+        Args:
+            fence: False once another shipper has the lock; asked before each batch.
+            before_pass: its value, taken before the journal is read, is given to `after_pass`.
+            after_pass: called when a read has left nothing; what it raises counts as a failure of the sink.
+            notes: counts damage, gaps and drops.
+        """
+        self.sink = sink
+        self.positions: dict[str, Position] = {}
+        """The sink's checkpoint; changed by this loop only."""
+        self.is_open = False
+        self.caught_up = float("-inf")
+        """Start (monotonic) of the newest read that left nothing and is all in the sink."""
+        self.fenced = False
+        self.events = 0
+        self.failures = 0
+        self.error = ""
+        self._directory = directory
+        self._pace = pace
+        self._fence = fence
+        self._before_pass = before_pass
+        self._after_pass = after_pass
+        self._notes = notes
+        self._reader: Reader | None = None
+        self._forgotten: deque[str] = deque()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Run in a thread of its own."""
+        # Daemon: a database that hangs must not keep a shipper whose time is up.
+        self._thread = threading.Thread(target=self.run, name=f"plet-{self.sink.name}", daemon=True)
+        self._thread.start()
+
+    def run(self) -> None:
+        """Take batches until stopped or fenced."""
+        while not self._stopping and not self.fenced:
+            wait = self.turn()
+            if wait > 0 and self._wake.wait(wait):
+                self._wake.clear()
+        self.sink.close()
+
+    def wake(self) -> None:
+        """Look at once, also during a back-off."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Finish the batch at hand and end."""
+        self._stopping = True
+        self._wake.set()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the thread; False if it is still busy."""
+        if self._thread is not None:
+            self._thread.join(max(0.0, timeout))
+        return self._thread is None or not self._thread.is_alive()
+
+    def forget(self, writers: Sequence[str]) -> None:
+        """Have the sink forget writers whose files are gone; from any thread."""
+        self._forgotten.extend(writers)
+
+    def turn(self) -> float:
+        """Take one batch; return the seconds to wait before the next (0: there is more)."""
+        try:
+            more = self._pass()
+        except StaleWrite as error:
+            log.warning("another shipper holds the lease: sink=%s fact=%s", self.sink.name, error)
+            self.fenced = True
+        except Exception as error:
+            return self._failed(error)
+        else:
+            self._recovered()
+            return 0.0 if more else self._pace.gather
+        return 0.0
+
+    def _pass(self) -> bool:
+        if not self._fence():
+            raise StaleWrite("the lock file was replaced")
+        if self._reader is None:
+            self._open()
+        assert self._reader is not None
+        seen, started = self._before_pass(), time.monotonic()
+        batch = self._reader.read(self._pace.max_records, self._pace.max_bytes)
+        if batch.positions:
+            self._take(batch)
+        if batch.more:
+            return True
+        self.caught_up = started
+        self._forget()
+        self._after_pass(self.positions, seen)
+        return False
+
+    def _take(self, batch: Batch) -> None:
+        if not self._fence():
+            raise StaleWrite("the lock file was replaced")
+        if self._notes is not None:
+            self._notes.take(batch)
+        self.sink.apply(batch, time.time())
+        self.positions.update(batch.positions)
+        self.events += len(batch.events)
+
+    def _open(self) -> None:
+        self.positions = dict(self.sink.positions())
+        self._reader = Reader(self._directory, self.positions)
+        self.is_open = True
+
+    def _forget(self) -> None:
+        if self._forgotten:
+            writers = list(self._forgotten)
+            self.sink.forget(writers)
+            for writer in writers:
+                self._forgotten.popleft()
+                self.positions.pop(writer, None)
+
+    def _failed(self, error: Exception) -> float:
+        self.failures += 1
+        self.error = f"{type(error).__name__}: {error}"
+        self._reader = None
+        self.sink.close()
+        delay = backoff(self.failures, random.random())
+        if self.failures % _LOG_EVERY == 1:
+            # A database that is away is an ordinary fact; anything else is a fault to be found.
+            expected = isinstance(error, OSError) or type(error).__module__ == "plet_celery.errors"
+            log.warning(
+                "sink failed: sink=%s failures=%d retry_in=%.1fs error=%s",
+                self.sink.name,
+                self.failures,
+                delay,
+                self.error,
+                exc_info=None if expected else error,
+            )
+        return delay
+
+    def _recovered(self) -> None:
+        if self.failures:
+            log.info("sink works again: sink=%s failures=%d", self.sink.name, self.failures)
+            self.failures, self.error = 0, ""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the beat says of this sink."""
+        facts = {"events": self.events, "failures": self.failures, "error": self.error, "open": self.is_open}
+        return facts | (self._notes.facts() if self._notes is not None else {})
+
+
+def backoff(failures: int, chance: float) -> float:
+    """Return the seconds to wait after so many failures in a row: doubling, jittered, at most 30.
+
+    Args:
+        chance: a random number in [0, 1).
+    """
+    return min(BACKOFF_MAX, _BACKOFF_FIRST * 2.0 ** min(failures - 1, 10)) * (0.5 + chance / 2)

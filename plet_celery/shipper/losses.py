@@ -1,0 +1,116 @@
+"""Attempts whose writer died: when to ask the store for them, and the event that tells of one.
+
+Not how they are stored: a loss is an event in the journal like any other, written by the shipper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from plet_celery import events
+
+Append = Callable[[str, str | None, str | None, dict[str, Any]], bool]
+
+
+class OpenAttempt(Protocol):
+    """What the store knows of an attempt without an end."""
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def attempt_id(self) -> str: ...
+    @property
+    def task(self) -> str | None: ...
+    @property
+    def queue(self) -> str | None: ...
+    @property
+    def tenant(self) -> str | None: ...
+    @property
+    def worker(self) -> str | None: ...
+    @property
+    def pid(self) -> int | None: ...
+    @property
+    def started(self) -> float | None: ...
+    @property
+    def queued_at(self) -> float | None: ...
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A writer whose lock is free."""
+
+    since: float
+    """When that was first seen, monotonic."""
+    parent_lives: bool
+    """Its worker's main process still writes, and may report the end itself."""
+
+
+@dataclass
+class Losses:
+    """Which writers are settled: gone, and each of their attempts has an end or a loss was told.
+
+    Only the store sink's loop calls it, right after a pass that left nothing unread.
+    """
+
+    grace: float
+    settled: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)
+    """Attempts of writers that could not be settled to the end: the journal took only some of the losses."""
+
+    def due(self, gone: Mapping[str, Gone], now: float) -> list[str]:
+        """Return the writers whose open attempts are lost now.
+
+        Args:
+            gone: writers seen gone *before* the pass began, so that the pass has read all of them.
+        """
+        return [
+            writer
+            for writer, facts in gone.items()
+            if writer not in self.settled and (not facts.parent_lives or now - facts.since >= self.grace)
+        ]
+
+    def settle(
+        self,
+        writer: str,
+        attempts: Sequence[OpenAttempt],
+        after: tuple[int, int] | None,
+        append: Append,
+        host: str,
+    ) -> bool:
+        """Tell the loss of each open attempt; False if the journal could not take one."""
+        for attempt in attempts:
+            if attempt.attempt_id in self.told:
+                continue
+            data = loss(attempt, writer=writer, after=after, host=host)
+            if not append(events.RUN_LOST, attempt.run_id, attempt.attempt_id, data):
+                return False
+            self.told.add(attempt.attempt_id)
+        self.told.difference_update(attempt.attempt_id for attempt in attempts)
+        self.settled.add(writer)
+        return True
+
+    def forget(self, writers: Iterable[str]) -> None:
+        """Drop what is known of writers whose files are gone."""
+        self.settled.difference_update(writers)
+
+
+def loss(attempt: OpenAttempt, *, writer: str, after: tuple[int, int] | None, host: str) -> dict[str, Any]:
+    """Return the data of a `run.lost`: why, whose, after which position, and the attempt's facts."""
+    data: dict[str, Any] = {
+        "by": "shipper",
+        "reason": "its process ended without an end of the run",
+        "writer": writer,
+        "host": host,
+        "task": attempt.task,
+        "queue": attempt.queue,
+        "tenant": attempt.tenant,
+        "worker": attempt.worker,
+        "pid": attempt.pid,
+        "started": attempt.started,
+        "queued_at": attempt.queued_at,
+    }
+    if after is not None:
+        data["after"] = list(after)
+    return {name: value for name, value in data.items() if value is not None}

@@ -1,0 +1,273 @@
+"""Where batches of events go: the store, the run log files. Each keeps its checkpoint with its data.
+
+A sink opens what it needs when it is first asked, and again after `close`: a database that is down
+at the start holds up nobody else. It is used by one thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from plet_celery.errors import SchemaError, StaleWrite
+from plet_celery.events import Event
+from plet_celery.journal_place import JournalInfo, remember_store
+from plet_celery.journal_reader import Batch, Reader
+
+if TYPE_CHECKING:
+    from plet_celery.logfiles import LogFiles, LogLimits
+    from plet_celery.store import IngestLimits, Lease, OpenAttempt, Store
+
+log = logging.getLogger(__name__)
+
+REBUILD_MAX_EVENTS: Final = 200_000
+
+Position = tuple[int, int]
+Positions = Mapping[str, Position]
+
+
+class Sink(Protocol):
+    """A destination of events that knows how far it has got."""
+
+    @property
+    def name(self) -> str:
+        """One word for logs and health."""
+
+    def positions(self) -> Positions:
+        """Open if need be, and return the checkpoint: writer → (segment, byte after the last event taken)."""
+
+    def apply(self, batch: Batch, now: float) -> None:
+        """Take all events of a batch and move the checkpoint to its positions, or raise and take none."""
+
+    def forget(self, writers: Sequence[str]) -> None:
+        """Drop the checkpoints of writers whose files are gone."""
+
+    def close(self) -> None:
+        """Let go of files and connections; never raises."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """Who takes the lease of a journal."""
+
+    host: str
+    machine: str
+    boot: str
+    pid: int
+
+
+class StoreSink:
+    """Into the SQL store: rows, positions and lease in one transaction.
+
+    Raises:
+        StaleWrite: another shipper has taken the lease since; the caller steps down.
+        StoreUnavailable: try again later.
+        SchemaError: the schema is missing, too old or too new; an operator has to migrate.
+        JournalError: the journal belongs to another store.
+    """
+
+    name = "store"
+
+    def __init__(
+        self,
+        url: str,
+        journal: JournalInfo,
+        *,
+        holder: Holder,
+        limits: IngestLimits,
+        migrates: bool,
+        fence: Callable[[], bool],
+        now: Callable[[], float],
+    ) -> None:
+        """Prepare; nothing is opened.
+
+        Args:
+            migrates: bring the schema up to date by ourselves (the embedded store).
+            fence: False once another shipper has the lock: then no lease is taken.
+        """
+        self._url = url
+        self._journal = journal
+        self._holder = holder
+        self._limits = limits
+        self._migrates = migrates
+        self._fence = fence
+        self._now = now
+        self._store: Store | None = None
+        self._lease: Lease | None = None
+
+    def positions(self) -> Positions:
+        """Open the store and return what it has of this journal."""
+        return self._opened().positions(self._journal.journal_id)
+
+    def apply(self, batch: Batch, now: float) -> None:
+        """Store a batch in one transaction."""
+        store = self._opened()
+        assert self._lease is not None
+        result = store.ingest(self._lease, batch.events, batch.positions, limits=self._limits, now=now)
+        if result.dead_letters:
+            log.warning("store refused events: dead_letters=%d", result.dead_letters)
+
+    def open_attempts(self, writer: str) -> Sequence[OpenAttempt]:
+        """Return the attempts of a writer that have no end."""
+        return self._opened().open_attempts(self._journal.journal_id, writer)
+
+    def forget(self, writers: Sequence[str]) -> None:
+        """Remove the position rows of these writers."""
+        store = self._opened()
+        assert self._lease is not None
+        store.forget_writers(self._lease, writers)
+
+    def close(self) -> None:
+        """Close the connections; the lease stays ours until somebody takes it."""
+        store, self._store = self._store, None
+        if store is not None:
+            store.close()
+
+    def _opened(self) -> Store:
+        if self._store is None:
+            from plet_celery.store import open_store  # half a second, and not before it is needed
+
+            store = open_store(self._url)
+            try:
+                self._prepare(store)
+            except BaseException:
+                store.close()
+                raise
+            self._store = store
+        return self._store
+
+    def _prepare(self, store: Store) -> None:
+        if self._migrates:
+            store.ensure_schema()
+        else:
+            status = store.check_schema()
+            if not status.is_current:
+                raise SchemaError(
+                    f"the store's schema is {status.current!r}, this version needs {status.head!r}; "
+                    "run celery plet migrate"
+                )
+        remember_store(self._journal.directory, store.store_id())
+        if self._lease is None:
+            # Once in a life: a shipper that lost its lease must not take it back by reconnecting.
+            if not self._fence():
+                raise StaleWrite("the lock file was replaced")
+            self._lease = self._take_lease(store)
+
+    def _take_lease(self, store: Store) -> Lease:
+        holder = self._holder
+        return store.take_lease(
+            self._journal.journal_id,
+            host=holder.host,
+            machine=holder.machine,
+            boot=holder.boot,
+            pid=holder.pid,
+            now=self._now(),
+        )
+
+
+class LogFileSink:
+    """Into the folders of the runs; the checkpoint lies beside the journal."""
+
+    name = "logs"
+
+    def __init__(self, root: Path, state_directory: Path, *, limits: LogLimits) -> None:
+        """Prepare; nothing is opened."""
+        self._root = root
+        self._state_directory = state_directory
+        self._limits = limits
+        self._files: LogFiles | None = None
+
+    def positions(self) -> Positions:
+        """Recover from a crash if there was one, and return the checkpoint."""
+        return self._opened().positions()
+
+    def apply(self, batch: Batch, now: float) -> None:
+        """Append a batch to the files.
+
+        An event that breaks the writing of files (a fault of ours: events are checked) must not stop
+        the others for ever: it is singled out, left out and told.
+
+        Raises:
+            OSError: the disk is full or gone; nothing of the batch counts as written.
+        """
+        self._write(batch.events, batch.positions)
+
+    def forget(self, writers: Sequence[str]) -> None:
+        """Drop these writers from the checkpoint."""
+        self._opened().forget(writers)
+
+    def close(self) -> None:
+        """Close the files; what was begun and not finished is undone at the next opening."""
+        files, self._files = self._files, None
+        if files is not None:
+            files.close()
+
+    def _write(self, events: Sequence[Event], positions: Positions) -> None:
+        try:
+            self._opened().apply(events, positions)
+            return
+        except OSError:
+            raise
+        except Exception as error:
+            self.close()
+            if len(events) <= 1:
+                log.warning("log files refused an event: positions=%s", positions, exc_info=error)
+                self._opened().apply([], positions)
+                return
+        middle = len(events) // 2
+        self._write(events[:middle], positions_before(events, middle, positions))
+        self._write(events[middle:], positions)
+
+    def _opened(self) -> LogFiles:
+        if self._files is None:
+            from plet_celery.logfiles import LogFiles
+
+            files = LogFiles(self._root, self._state_directory, limits=self._limits)
+            try:
+                rebuild_damaged(files, self._state_directory)
+            except BaseException:
+                files.close()
+                raise
+            self._files = files
+        return self._files
+
+
+def rebuild_damaged(files: LogFiles, journal: Path) -> None:
+    """Make the logs again that a power cut shortened, from the segments that are kept for it.
+
+    What is past `REBUILD_MAX_EVENTS` is mended from its trace alone when its next event comes.
+    """
+    damaged = files.damaged_runs()
+    if not damaged:
+        return
+    found: dict[str, list[Event]] = {run: [] for run in damaged}
+    passed, count = files.positions(), 0
+    reader = Reader(journal)
+    more = True
+    while more and count < REBUILD_MAX_EVENTS:
+        batch = reader.read()
+        more = batch.more
+        for event in batch.events:
+            if event.run in found and (event.segment, event.offset) < passed.get(event.writer, (0, 0)):
+                found[event.run].append(event)
+                count += 1
+    for run, events in found.items():
+        files.rebuild(run, events)
+    log.warning("log files rebuilt from the journal: runs=%d events=%d", len(found), count)
+
+
+def positions_before(events: Sequence[Event], index: int, positions: Positions) -> dict[str, Position]:
+    """Return the checkpoint after the first `index` events of a batch.
+
+    Args:
+        positions: the checkpoint after all of them.
+    """
+    passed: dict[str, Any] = {event.writer: positions[event.writer] for event in events[:index]}
+    # Backwards, so that the next event of each writer wins: what lies before it has been passed.
+    for event in reversed(events[index:]):
+        if event.writer in passed:
+            passed[event.writer] = (event.segment, event.offset)
+    return passed
