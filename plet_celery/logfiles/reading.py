@@ -1,0 +1,222 @@
+"""`RunLog`: reads a run's log from its end or by line number, never the whole file.
+
+Nothing is kept open between calls, so that a log may be pruned, merged or grown meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from plet_celery.errors import LogNotFound
+from plet_celery.logfiles.folders import names_in, opened_folder
+from plet_celery.logfiles.following import Position, after
+from plet_celery.logfiles.line import Filter, Line
+from plet_celery.logfiles.pieces import SCAN_BYTES, Piece, opened_pieces
+from plet_celery.logfiles.searching import Found, search
+from plet_celery.logfiles.telling import lines
+from plet_celery.logfiles.walking import Place, backward, forward, last_number, newest_attempt
+
+MAX_BYTES: Final = 1 << 20
+"""Text of one answer, unless asked otherwise; the lines that do not fit are left for the next."""
+_FIRST_LOOK: Final = 256 << 10
+
+
+class Followed(NamedTuple):
+    """What has come since a position."""
+
+    lines: list[Line]
+    position: str
+    """Opaque; give it to the next call."""
+    more: bool
+    """There was more than the limit."""
+
+
+class RunLog:
+    """The log of one run on this host.
+
+    Args:
+        folder: the run's log folder.
+
+    Raises (every method):
+        LogNotFound: the folder is not there, or has no log.
+        HomeError: it, or a file in it, is a link or has another owner than it should.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def line_count(self, attempt: int | None = None) -> int:
+        """Return the number of the attempt's last line (the newest attempt's by default)."""
+        with self._pieces() as pieces:
+            return last_number(pieces, attempt or newest_attempt(pieces))
+
+    def newest_attempt(self) -> int:
+        """Return the number of the newest attempt on this host; 0 where it is not known."""
+        with self._pieces() as pieces:
+            return newest_attempt(pieces)
+
+    def tail(
+        self,
+        count: int,
+        *,
+        level: int | None = None,
+        stage: int | None = None,
+        attempt: int | None = None,
+        streams: Collection[str] = (),
+        since: float | None = None,
+        raw: bool = False,
+        max_bytes: int = MAX_BYTES,
+    ) -> list[Line]:
+        """Return the last `count` records (lines and notes), oldest first, of all attempts by default.
+
+        Args:
+            level: lowest level, as a number of `logging`.
+            raw: texts exactly as recorded, with their control characters.
+            max_bytes: fewer records are returned when they hold more text than this.
+        """
+        wanted = Filter(attempt=attempt, level=level, stage=stage, streams=streams, since=since)
+        with self._pieces(look=_FIRST_LOOK if wanted.takes_all else SCAN_BYTES) as pieces:
+            found = _limited(backward(pieces, wanted, count), count, max_bytes)
+            if len(found) < count and any(piece.unindexed > _FIRST_LOOK for piece in pieces):
+                _look_through(pieces, SCAN_BYTES)
+                found = _limited(backward(pieces, wanted, count), count, max_bytes)
+            found.reverse()
+            return lines(found, raw=raw)
+
+    def range(
+        self,
+        first: int,
+        count: int,
+        *,
+        attempt: int | None = None,
+        level: int | None = None,
+        stage: int | None = None,
+        streams: Collection[str] = (),
+        since: float | None = None,
+        raw: bool = False,
+        max_bytes: int = MAX_BYTES,
+    ) -> list[Line]:
+        """Return `count` lines of an attempt from number `first` on, with the notes between them.
+
+        The newest attempt by default.
+        The notes behind a line belong to it; those before the first line come with `first` ≤ 1.
+        With filters, `count` lines that pass them.
+        """
+        with self._pieces() as pieces:
+            number = attempt or newest_attempt(pieces)
+            wanted = Filter(attempt=number, level=level, stage=stage, streams=streams, since=since)
+            at = 0 if first <= 1 else first
+            return lines(_counted(forward(pieces, wanted, at), count, max_bytes), raw=raw)
+
+    def search(
+        self,
+        needle: str,
+        *,
+        attempt: int | None = None,
+        level: int | None = None,
+        stage: int | None = None,
+        ignore_case: bool = False,
+        limit: int = 100,
+        seconds: float = 2.0,
+        raw: bool = False,
+    ) -> Found:
+        """Return the lines and notes whose text holds `needle`, oldest first, and how many there are.
+
+        Args:
+            needle: plain text within one line of text; `ignore_case` ignores the case of ASCII only.
+            limit: most lines returned; further ones are counted.
+            seconds: the search ends after this time; `Found.complete` then says no, the count "at least".
+        """
+        wanted = Filter(attempt=attempt, level=level, stage=stage)
+        with self._pieces() as pieces:
+            return search(
+                pieces, needle, wanted, ignore_case=ignore_case, limit=limit, seconds=seconds, raw=raw
+            )
+
+    def position(self) -> str:
+        """Return the position behind the last record, for `follow`."""
+        with self._pieces() as pieces:
+            return str(Position().at_end(pieces))
+
+    def follow(
+        self, position: str = "", *, limit: int = 1000, raw: bool = False, max_bytes: int = MAX_BYTES
+    ) -> Followed:
+        """Return the records that came after `position`, oldest first; `""` is the beginning.
+
+        Each line comes once, also when the tail parts of an ended attempt are merged meanwhile.
+        """
+        with self._pieces() as pieces:
+            start = Position.parse(position)
+            found: list[Place] = []
+            size = 0
+            for place in after(pieces, start):
+                size += place[1].length if place[0] else 0
+                if len(found) >= limit or (found and size > max_bytes):
+                    return Followed(lines(found, raw=raw), str(start.behind(pieces, found)), True)
+                found.append(place)
+            return Followed(lines(found, raw=raw), str(start.at_end(pieces)), False)
+
+    @contextlib.contextmanager
+    def _pieces(self, *, look: int = SCAN_BYTES) -> Iterator[list[Piece]]:
+        with opened_folder(self.folder.parent, self.folder.name) as folder, opened_pieces(folder) as pieces:
+            if not pieces:
+                raise LogNotFound(f"there is no log in {str(self.folder)!r}")
+            _look_through(pieces, look)
+            yield pieces
+
+
+def find_folders(root: Path, names: Collection[str]) -> list[Path]:
+    """Return those of a run's log folders (relative names, as the store has them) that are on this host.
+
+    A folder whose time differs, because this host saw another attempt first, is found by its digest.
+
+    Raises:
+        HomeError: a part of the path is a link, or has another owner than the root.
+    """
+    found = []
+    for name in names:
+        tenant, _, last = name.rpartition("/")
+        try:
+            with opened_folder(root, tenant) as folder:
+                present = names_in(folder)
+        except LogNotFound:
+            continue
+        if last in present:
+            found.append(root / name)
+        else:
+            found.extend(root / tenant / one for one in sorted(present) if one.endswith(last[-11:]))
+    return found
+
+
+def _look_through(pieces: list[Piece], most: int) -> None:
+    for piece in pieces:
+        if piece.unindexed:
+            piece.look_through(most)
+
+
+def _limited(places: Iterator[Place], count: int, max_bytes: int) -> list[Place]:
+    found: list[Place] = []
+    size = 0
+    for place in places:
+        size += place[1].length if place[0] else 0
+        if len(found) >= count or (found and size > max_bytes):
+            break
+        found.append(place)
+    return found
+
+
+def _counted(places: Iterator[Place], count: int, max_bytes: int) -> list[Place]:
+    """Take `count` lines with the notes before, between and behind them."""
+    found: list[Place] = []
+    size = taken = 0
+    for place in places:
+        entry = place[1]
+        size += entry.length if place[0] else 0
+        if (entry.is_numbered and taken >= count) or (found and size > max_bytes):
+            break
+        taken += entry.is_numbered
+        found.append(place)
+    return found

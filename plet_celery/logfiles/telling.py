@@ -1,0 +1,83 @@
+"""Reads the texts of chosen records, near ones at once, and turns them into `Line`s."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from plet_celery.logfiles import notes, text
+from plet_celery.logfiles.index import STREAMS, Entry
+from plet_celery.logfiles.line import Line
+from plet_celery.logfiles.pieces import Piece
+from plet_celery.logfiles.walking import Place
+
+# Records this near to each other are read at once.
+_NEAR: Final = 4 << 10
+_STRETCH: Final = 256 << 10
+
+
+def lines(places: list[Place], *, raw: bool) -> list[Line]:
+    """Return the lines at `places`, which are in file order; a record that is damaged is left out."""
+    told: list[Line] = []
+    for piece, entries in _stretches(places):
+        if piece is None:
+            told.extend(missing(entry) for entry in entries)
+            continue
+        start = entries[0].offset
+        block = piece.read(start, entries[-1].end - start)
+        for entry in entries:
+            line = line_of(entry, block[entry.offset - start : entry.end - start], raw=raw)
+            if line is not None:
+                told.append(line)
+    return told
+
+
+def line_of(entry: Entry, record: bytes, *, raw: bool) -> Line | None:
+    """Return one line from its entry and its text; None when the text is damaged."""
+    parsed = text.parse(record, exact=raw)
+    if parsed is None:
+        return None
+    return Line(
+        attempt=entry.attempt,
+        line=entry.number,
+        at=entry.at,
+        level=entry.level,
+        logger=parsed.logger or None,
+        stream=STREAMS[entry.stream] if entry.stream < len(STREAMS) else parsed.stream,
+        stage=entry.stage or None,
+        text=parsed.text,
+        context=parsed.context or None,
+        part=parsed.part,
+    )
+
+
+def missing(entry: Entry) -> Line:
+    """Return the note for lines that gave way to newer ones of an attempt that has not ended."""
+    return Line(
+        attempt=entry.attempt,
+        line=entry.number,
+        at=entry.at,
+        level=entry.level,
+        logger=None,
+        stream="plet",
+        stage=None,
+        text=f"— {notes.count(entry.length)} lines dropped: the attempt's log has reached its size limit —",
+    )
+
+
+def _stretches(places: Iterable[Place]) -> Iterator[tuple[Piece | None, list[Entry]]]:
+    piece: Piece | None = None
+    together: list[Entry] = []
+    for here, entry in places:
+        if together and (
+            here is not piece
+            or here is None
+            or not 0 <= entry.offset - together[-1].end <= _NEAR
+            or entry.end - together[0].offset > _STRETCH
+        ):
+            yield piece, together
+            together = []
+        piece = here
+        together.append(entry)
+    if together:
+        yield piece, together

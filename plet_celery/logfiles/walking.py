@@ -1,0 +1,137 @@
+"""Ways through the records of a run: backward from the end, forward from a line, on from a position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from plet_celery.logfiles import index
+from plet_celery.logfiles.index import Entry
+from plet_celery.logfiles.line import Filter
+from plet_celery.logfiles.pieces import Piece, last_of
+
+_BLOCK: Final = 2048
+
+Place = tuple[Piece | None, Entry]
+"""A record. None stands for the gap before a tail part; the `length` of its entry counts lost lines."""
+
+
+def newest_attempt(pieces: list[Piece]) -> int:
+    """Return the highest attempt number; 0 where it is not known."""
+    newest = max((piece.attempt or 0 for piece in pieces), default=0)
+    for piece in pieces:
+        at = piece.count
+        while at > 0:
+            block = piece.block(max(0, at - _BLOCK), min(_BLOCK, at))
+            newest = max(newest, *(entry.attempt for entry in block)) if block else newest
+            at -= _BLOCK
+            if not block or not block[0].is_mixed:
+                break  # sorted before here: the highest was the last
+    return newest
+
+
+def last_number(pieces: list[Piece], attempt: int) -> int:
+    """Return the number of an attempt's last line; 0 when it has none."""
+    for piece in reversed(pieces):
+        if piece.attempt in (None, attempt):
+            last = last_of(piece, attempt)
+            if last is not None:
+                return last.number
+    return 0
+
+
+def backward(pieces: list[Piece], wanted: Filter, hint: int) -> Iterator[Place]:
+    """Yield the wanted records, newest first; `hint` is how many will be looked at, probably."""
+    size = max(1, min(hint, _BLOCK)) if wanted.takes_all else _BLOCK
+    for piece in reversed(pieces):
+        if piece.attempt is not None and wanted.attempt not in (None, piece.attempt):
+            continue
+        at = piece.count
+        while at > 0:
+            first = max(0, at - size)
+            for _, entry in reversed(piece.matching(first, at - first, wanted)):
+                yield piece, entry
+            at = first
+            if _is_past(piece, at, wanted):
+                break
+        if piece.attempt is not None and piece.count:
+            gap = gap_before(pieces, piece)
+            if gap is not None and wanted.takes(gap):
+                yield None, gap
+
+
+def forward(pieces: list[Piece], wanted: Filter, first: int) -> Iterator[Place]:
+    """Yield the wanted records of one attempt from line `first` on."""
+    attempt = wanted.attempt or 0
+    for piece in pieces:
+        if piece.attempt not in (None, attempt):
+            continue
+        if piece.attempt is not None and piece.count:
+            gap = gap_before(pieces, piece)
+            if gap is not None and gap.number >= first and wanted.takes(gap):
+                yield None, gap
+        at = place_of(piece, attempt, first)
+        while at < piece.count:
+            for _, entry in piece.matching(at, _BLOCK, wanted):
+                if entry.number >= first:
+                    yield piece, entry
+            at += _BLOCK
+            if at < piece.count and _is_beyond(piece, at, attempt):
+                break
+
+
+def place_of(piece: Piece, attempt: int, number: int) -> int:
+    """Return the first place at which a line of this attempt and at least this number may be.
+
+    The entries are sorted by (attempt, number) up to the first mixed one; from there on the place
+    of a line is only known by looking, so the answer is never beyond it.
+    """
+    low, high = 0, piece.count
+    while low < high:
+        middle = (low + high) // 2
+        entry = piece.entry(middle)
+        if entry.is_mixed or (entry.attempt, entry.number) >= (attempt, number):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def place_at(piece: Piece, offset: int) -> int:
+    """Return the place of the record that holds the byte at `offset`."""
+    low, high = 0, piece.count
+    while low < high:
+        middle = (low + high) // 2
+        if piece.entry(middle).offset <= offset:
+            low = middle + 1
+        else:
+            high = middle
+    return low - 1
+
+
+def gap_before(pieces: list[Piece], part: Piece) -> Entry | None:
+    """Return an entry for the lines that are missing before a tail part; None when there are none."""
+    at = pieces.index(part)
+    first = part.entry(0)
+    before = None
+    for piece in reversed(pieces[:at]):
+        if piece.attempt in (None, part.attempt):
+            before = last_of(piece, part.attempt or 0)
+            break
+    number = before.number if before else 0
+    missing = first.number - number - (1 if first.is_numbered else 0)
+    if missing <= 0:
+        return None
+    return Entry(0, first.at, number, missing, first.attempt, 0, 30, index.PLET, index.VALID | index.GAP)
+
+
+def _is_past(piece: Piece, at: int, wanted: Filter) -> bool:
+    """Tell whether nothing of the wanted attempt can lie before place `at`."""
+    if wanted.attempt is None or at == 0:
+        return False
+    before = piece.entry(at - 1)
+    return not before.is_mixed and before.attempt < wanted.attempt
+
+
+def _is_beyond(piece: Piece, at: int, attempt: int) -> bool:
+    return piece.entry(at).attempt > attempt and not piece.entry(piece.count - 1).is_mixed
