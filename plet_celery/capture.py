@@ -85,6 +85,11 @@ class Tee:
         for line in lines:
             self.write(line)
 
+    @property
+    def has_partial(self) -> bool:
+        """Whether anybody printed without a newline at the end."""
+        return bool(self._partial)
+
     def finish(self, run: Run) -> None:
         """Write what a run printed without a newline at its end."""
         for key in [key for key in self._partial if key[0] == run.attempt]:
@@ -116,8 +121,9 @@ class Capture:
     def __init__(self, options: CaptureOptions) -> None:
         self._options = options
         self._handler = RunHandler()
+        self._task_logger = logging.getLogger("celery.task")
         self._runs = 0
-        self._tees: list[Tee] = []
+        self._tees = {"stdout": Tee(sys.stdout, "stdout"), "stderr": Tee(sys.stderr, "stderr")}
         self._showwarning: Any = None
 
     def enter(self) -> None:
@@ -127,34 +133,39 @@ class Capture:
             self._attach()
         if self._runs == 1:
             if self._options.print:
-                self._tees = [_tee("stdout"), _tee("stderr")]
+                for name, tee in self._tees.items():
+                    stream = getattr(sys, name)
+                    if stream is not tee:
+                        tee.wrapped = stream
+                        setattr(sys, name, tee)
             if self._options.warnings:
                 self._hook_warnings()
 
     def leave(self, run: Run) -> None:
         """A run ends: write its unfinished lines, and leave the process as it was found."""
-        for tee in self._tees:
-            tee.finish(run)
+        tees = self._tees
+        for tee in tees.values():
+            if tee.has_partial:
+                tee.finish(run)
         self._runs -= 1
         if self._runs > 0:
             return
         self._runs = 0
-        for name, tee in zip(("stdout", "stderr"), self._tees, strict=False):
+        for name, tee in tees.items():
             if getattr(sys, name) is tee:
                 setattr(sys, name, tee.wrapped)
-        self._tees = []
-        if self._showwarning is not None and warnings.showwarning == self._show:
-            warnings.showwarning = self._showwarning
-        self._showwarning = None
+        if self._showwarning is not None:
+            if warnings.showwarning == self._show:
+                warnings.showwarning = self._showwarning
+            self._showwarning = None
 
     def _attach(self) -> None:
         # Celery empties these loggers' handlers when it sets up logging, at moments that differ by
         # pool and options; looking at each run's start is simpler than following them.
-        root, task = logging.getLogger(), logging.getLogger("celery.task")
-        if self._handler not in root.handlers:
-            root.addHandler(self._handler)
-        if not task.propagate and self._handler not in task.handlers:
-            task.addHandler(self._handler)
+        if self._handler not in logging.root.handlers:
+            logging.root.addHandler(self._handler)
+        if not self._task_logger.propagate and self._handler not in self._task_logger.handlers:
+            self._task_logger.addHandler(self._handler)
 
     def _hook_warnings(self) -> None:
         # A worker has logging.captureWarnings on; then they come as records of py.warnings.
@@ -162,25 +173,22 @@ class Capture:
             self._showwarning = warnings.showwarning
             warnings.showwarning = self._show
 
-    def _show(self, message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+    def _show(
+        self, message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None
+    ) -> None:
         original = self._showwarning or warnings.showwarning
         if original != self._show:
             original(message, category, filename, lineno, file, line)
         try:
             run = active_run()
             if run is not None and file is None:
-                text = f"{filename}:{lineno}: {category.__name__}: {safe_repr(message) if not isinstance(message, Warning) else message}"
+                said = str(message) if isinstance(message, (str, Warning)) else safe_repr(message)
+                text = f"{filename}:{lineno}: {category.__name__}: {said}"
                 run.write_log(logging.WARNING, text, logger="py.warnings", stream="warning")
         except PASS_THROUGH:
             raise
         except Exception as error:
             contain(error, "capture.warnings")
-
-
-def _tee(name: str) -> Tee:
-    tee = Tee(getattr(sys, name), name)
-    setattr(sys, name, tee)
-    return tee
 
 
 def _record_text(record: logging.LogRecord) -> str:
@@ -189,7 +197,11 @@ def _record_text(record: logging.LogRecord) -> str:
     except PASS_THROUGH:
         raise
     except BaseException:  # a user's __str__: whatever it raises stands for one argument only
-        text = f"{record.msg!s} {safe_repr(record.args)}" if isinstance(record.msg, str) else safe_repr(record.msg)
+        text = (
+            f"{record.msg!s} {safe_repr(record.args)}"
+            if isinstance(record.msg, str)
+            else safe_repr(record.msg)
+        )
     if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
         try:
             text = f"{text}\n{_FORMATTER.formatException(record.exc_info)}"

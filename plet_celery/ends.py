@@ -9,6 +9,7 @@ from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 from celery.exceptions import Ignore, Reject, Retry
 
 from plet_celery import events
+from plet_celery.failure import message_of
 from plet_celery.redaction import safe_repr
 from plet_celery.run import Run
 
@@ -30,7 +31,9 @@ def end_of(error: BaseException | None, run: Run) -> tuple[str, dict[str, Any]]:
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         return _exit_fields(error, run)
     if error is None:
-        return events.RUN_FAILED, {"error": {"type": "Unknown", "module": "", "message": "no exception was given"}}
+        return events.RUN_FAILED, {
+            "error": {"type": "Unknown", "module": "", "message": "no exception was given"}
+        }
     return events.RUN_FAILED, {"error": run.describe_error(error)}
 
 
@@ -39,7 +42,10 @@ def _exit_fields(error: BaseException, run: Run) -> tuple[str, dict[str, Any]]:
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ in ("WorkerShutdown", "WorkerTerminate"):
         return events.RUN_INTERRUPTED, {"how": "cold"}
     code = getattr(error, "code", None)
-    data = {"reason": f"the task ended its process: {safe_repr(error, 200)}", "error": run.describe_error(error)}
+    data = {
+        "reason": f"the task ended its process: {safe_repr(error, 200)}",
+        "error": run.describe_error(error),
+    }
     return events.RUN_LOST, data | ({"exitcode": code} if isinstance(code, int) else {})
 
 
@@ -55,5 +61,6 @@ def _retry_fields(error: Retry, run: Run) -> dict[str, Any]:
 
 
 def _reason(error: BaseException, run: Run) -> str:
-    value = error.args[0] if error.args else ""
+    # str(Ignore("x")) is "x", str(Retry(…)) a sentence; Reject has its own words around both.
+    value = error.reason if isinstance(error, Reject) else message_of(error)
     return str(run.plain(value if isinstance(value, str) else safe_repr(value, 500)))

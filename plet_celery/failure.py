@@ -25,7 +25,9 @@ _LIBRARY = tuple(
 )
 
 
-def describe_error(error: BaseException, redactor: Redactor, trace: TracebackType | None = None) -> dict[str, Any]:
+def describe_error(
+    error: BaseException, redactor: Redactor, trace: TracebackType | None = None
+) -> dict[str, Any]:
     """Return `error` as an event's `error` field (see docs/events.md), redacted and capped.
 
     Args:
@@ -35,13 +37,14 @@ def describe_error(error: BaseException, redactor: Redactor, trace: TracebackTyp
     return {
         "type": type(error).__qualname__,
         "module": type(error).__module__,
-        "message": redactor.text(_message(error)),
+        "message": redactor.text(message_of(error)),
         "traceback": redactor.text(_text(error, trace or error.__traceback__)),
         "frames": frames,
     }
 
 
-def _message(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
+    """Return what an exception says, bounded; a `__str__` that fails becomes a placeholder."""
     try:
         text = str(error)
     except PASS_THROUGH:
@@ -53,7 +56,9 @@ def _message(error: BaseException) -> str:
 
 def _text(error: BaseException, trace: TracebackType | None) -> str:
     try:
-        lines = traceback.TracebackException(type(error), error, trace, limit=-_FRAMES_MAX, compact=True).format()
+        lines = traceback.TracebackException(
+            type(error), error, trace, limit=-_FRAMES_MAX, compact=True
+        ).format()
         text = "".join(lines)
     except PASS_THROUGH:
         raise
@@ -82,4 +87,6 @@ def _frames(trace: TracebackType | None) -> list[dict[str, Any]]:
 
 @lru_cache(maxsize=2048)
 def _is_own(file: str) -> bool:
-    return not file.startswith(("<", *_LIBRARY)) and "site-packages" not in file and "dist-packages" not in file
+    return (
+        not file.startswith(("<", *_LIBRARY)) and "site-packages" not in file and "dist-packages" not in file
+    )

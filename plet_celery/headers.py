@@ -6,8 +6,9 @@ Decided here, as pure functions; `signals.py` reads and writes the messages.
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from plet_celery.events import safe_text
 
@@ -21,8 +22,7 @@ _BEAT: Final = "celery_beat_task"
 _TEXT_MAX: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """Who asked for a run, and what it belongs to."""
 
     tenant: str = ""
@@ -32,7 +32,9 @@ class Context:
     queued_at: float | None = None
 
 
-def stamp(headers: MutableMapping[str, Any], parent: Context | None, parent_id: str | None, now: float) -> None:
+def stamp(
+    headers: MutableMapping[str, Any], parent: Context | None, parent_id: str | None, now: float
+) -> None:
     """Put the context of a message into its headers, in place.
 
     Args:

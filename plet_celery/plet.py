@@ -44,6 +44,14 @@ class Plet:
 
     app: Celery
     recorder: Recorder
+    _module: str | None
+    _settings: Settings | None
+    _config: dict[str, Any] | None
+    _recording: Recording | None
+    _off: bool
+    _open_next: float
+    _is_open: bool
+    _served: tuple[float, bool]
 
     def __new__(cls, app: Celery) -> Plet:
         """Return the app's Plet, installing it at the first call."""
@@ -82,7 +90,7 @@ class Plet:
         return secret.get_secret_value() if secret else paths.default_database_url(self.home)
 
     def shipper_config(self) -> dict[str, Any]:
-        """Return what a shipper needs, as plain JSON values; it holds secrets and goes through a pipe only."""
+        """Return what a shipper needs, as plain JSON values; it holds secrets: for a pipe only."""
         if self._config is None:
             settings = json.loads(settings_to_json(self.settings))
             if not self.settings.enabled:
@@ -120,9 +128,9 @@ class Plet:
     def _install(self, app: Celery, module: str | None) -> None:
         self.app = app
         self._module = module
-        self._settings: Settings | None = None
-        self._config: dict[str, Any] | None = None
-        self._recording: Recording | None = None
+        self._settings = None
+        self._config = None
+        self._recording = None
         self._off = False
         self._open_next = 0.0
         self._is_open = False
@@ -151,7 +159,9 @@ class Plet:
         )
         return Recording(
             writer=writer,
-            redactor=Redactor(settings.redact_names, [v.get_secret_value() for v in settings.redact_values_secret]),
+            redactor=Redactor(
+                settings.redact_names, [v.get_secret_value() for v in settings.redact_values_secret]
+            ),
             limits=RunLimits(
                 progress_rate=settings.progress_rate,
                 meta_rate=settings.meta_rate,
@@ -172,7 +182,7 @@ class Plet:
         )
 
     def _open(self) -> bool:
-        """Make the journal ready for this process's first event; an unusable one is told once, then tried again."""
+        """Make the journal ready for a first event; an unusable one is told once, then tried again."""
         now = time.monotonic()
         if not self._is_open and now >= self._open_next:
             try:
@@ -242,7 +252,7 @@ def _real(app: Any) -> Celery:
     return found
 
 
-class RecordingStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class RecordingStep(bootsteps.StartStopStep):
     """Worker step: facts before the pool forks, and the worker's own events."""
 
     # The pool forks in its start(); our __init__ and start() come before.
@@ -278,12 +288,11 @@ def _pool_name(pool: Any) -> str:
 
 
 def _versions() -> dict[str, str]:
-    import celery
-    import kombu
+    from importlib.metadata import version
 
     return {
         "plet": __version__,
-        "celery": celery.__version__,
-        "kombu": kombu.__version__,
+        "celery": version("celery"),
+        "kombu": version("kombu"),
         "python": sys.version.partition(" ")[0],
     }

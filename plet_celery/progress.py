@@ -25,6 +25,10 @@ class Measured(Protocol):
     weight: float | None
 
     @property
+    def total(self) -> float | None:
+        """How much there is to do, or None."""
+
+    @property
     def fraction(self) -> float | None:
         """Share done, 0..1; None without a total."""
 
@@ -64,7 +68,7 @@ class Percent:
 
 
 def _first_share(open_stages: Sequence[Measured]) -> float | None:
-    return next((stage.fraction for stage in open_stages if stage.fraction is not None), None)
+    return next((stage.fraction for stage in open_stages if stage.total is not None), None)
 
 
 class MetaWriter:

@@ -65,7 +65,11 @@ class ReportingRequest(Request):  # type: ignore[misc]
     def _tell_loss(self, exc_info: Any) -> None:
         error = getattr(exc_info, "exception", exc_info)
         error = getattr(error, "exc", None) or error
-        if self._already_cancelled or self._already_revoked or isinstance(error, (Terminated, TimeLimitExceeded)):
+        if (
+            self._already_cancelled
+            or self._already_revoked
+            or isinstance(error, (Terminated, TimeLimitExceeded))
+        ):
             return
         if not isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt)):
             return
@@ -133,10 +137,16 @@ def report_requests(app: Celery, writer: EventWriter, is_recorded: Callable[[str
 def report_unknown(app: Celery, writer: EventWriter) -> None:
     """Record messages of tasks that this worker does not know: Celery discards them."""
 
-    def on_unknown(sender: Any = None, name: Any = None, id: Any = None, **kwargs: Any) -> None:
-        if getattr(sender, "app", None) is app and isinstance(id, str):
+    def on_unknown(sender: Any = None, name: Any = None, **kwargs: Any) -> None:
+        run_id = kwargs.get("id")
+        if getattr(sender, "app", None) is app and isinstance(run_id, str):
             data = {"by": "main", "task": str(name)[:200], "host": HOST, "requeue": False}
-            writer.append(events.RUN_REJECTED, id, None, data | {"reason": f"task {str(name)[:200]!r} is not registered"})
+            writer.append(
+                events.RUN_REJECTED,
+                run_id,
+                None,
+                data | {"reason": f"task {str(name)[:200]!r} is not registered"},
+            )
 
     signals.task_unknown.connect(on_unknown, weak=False)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
 
+import msgspec
 from celery.exceptions import Retry
 
 from plet_celery import events, resources
@@ -54,8 +55,7 @@ class RunLimits:
     log_level: int = 20
 
 
-@dataclass(frozen=True, slots=True)
-class RunFacts:
+class RunFacts(msgspec.Struct, frozen=True):
     """What is known of an attempt when it starts."""
 
     id: str
@@ -106,7 +106,9 @@ class Run:
         self._redactor = redactor
         self._limits = limits
         self._open: list[Stage] = []
-        self._declared = [Stage(self, n, name, weight=w) for n, (name, w) in enumerate(declared, 1)]
+        self._declared = (
+            [Stage(self, n, name, weight=w) for n, (name, w) in enumerate(declared, 1)] if declared else []
+        )
         self._recent: list[Stage] = []
         self._percent = Percent(self._declared)
         self._count = len(declared)
@@ -114,6 +116,7 @@ class Run:
         self._other: Stage | None = None
         self._thread = threading.get_ident()
         self._stacks: dict[int, list[Stage]] = {}
+        self._left: list[Stage] = []
         self._metadata: Metadata | None = None
         self._measures = 0
         self._logger: RunLogger | None = None
@@ -188,7 +191,9 @@ class Run:
         return self._percent.value
 
     def emit(self, kind: str, data: dict[str, Any]) -> bool:
-        """Append one event of this attempt."""
+        """Append one event of this attempt; after its end, none."""
+        if self.ended:
+            return False
         return self._writer.append(kind, self.id, self.attempt, data)
 
     def plain(self, value: Any) -> Any:
@@ -212,7 +217,9 @@ class Run:
         if self._logger is None:
             self._logger = RunLogger(self, self._writer, self._redactor, self._limits)
         stage = self._innermost()
-        self._logger.write(level, text, logger=logger, stream=stream, stage=stage and stage.number, context=context)
+        self._logger.write(
+            level, text.rstrip("\n"), logger=logger, stream=stream, stage=stage and stage.number, context=context
+        )
 
     def complain(self, text: str) -> None:
         """Tell the developer about misuse of this API, in the run's own log."""
@@ -222,6 +229,7 @@ class Run:
         """The task's body is over: no more result meta; open stages end as the body did."""
         if self._meta is not None:
             self._meta.closed = True
+        self._settle_left(error)
         for stage in reversed(self._open.copy()):
             stage.end(state_after(error), error)
 
@@ -253,6 +261,7 @@ class Run:
 
     def stage_started(self, stage: Stage) -> None:
         """Write the start of a stage, below the innermost open one of this thread."""
+        self._settle_left(None)
         parent = self._innermost()
         stage.parent = parent.number if parent else None
         self._open.append(stage)
@@ -273,26 +282,41 @@ class Run:
         """Write a stage's numbers."""
         data = {"stage": stage.number, "done": stage.done}
         self._add_numbers(data, stage)
-        if not self.ended:
-            self.emit(events.STAGE_PROGRESSED, data)
-            self._write_meta(now)
+        self.emit(events.STAGE_PROGRESSED, data)
+        self._write_meta(now)
 
     def stage_ended(self, stage: Stage, error: BaseException | None) -> None:
         """Write a stage's end."""
+        self._settle_left(error)
         data = {"stage": stage.number, "done": stage.done, "elapsed": round(stage.ended - stage.started, 6)}
         self._add_numbers(data, stage)
-        for stack in (self._open, self._stacks.get(threading.get_ident(), [])):
-            if stage in stack:
-                stack.remove(stage)
+        self._remove(stage)
         if stage.result is not None:
             data["result"] = self.plain(stage.result)
         if stage.state is StageState.FAILED and error is not None:
             cause = error.exc if isinstance(error, Retry) and isinstance(error.exc, BaseException) else error
-            data["error"] = {"type": type(cause).__qualname__, "message": self._redactor.text(safe_repr(cause, 500))}
-        if not self.ended:
-            self.emit(f"stage.{stage.state.value}", data)
-            if error is None:
-                self._write_meta(stage.ended)
+            data["error"] = {
+                "type": type(cause).__qualname__,
+                "message": self._redactor.text(safe_repr(cause, 500)),
+            }
+        self.emit(f"stage.{stage.state.value}", data)
+        if error is None:
+            self._write_meta(stage.ended)
+
+    def stage_left(self, stage: Stage) -> None:
+        """Keep a stage whose loop was left; it ends well if the task goes on, else as the task does."""
+        self._remove(stage)
+        self._left.append(stage)
+
+    def _settle_left(self, error: BaseException | None) -> None:
+        left, self._left = self._left, []
+        for stage in left:
+            stage.end(state_after(error), error)
+
+    def _remove(self, stage: Stage) -> None:
+        for stack in (self._open, self._stacks.get(threading.get_ident(), [])):
+            if stage in stack:
+                stack.remove(stage)
 
     def _add_numbers(self, data: dict[str, Any], stage: Stage) -> None:
         if stage.total is not None:
@@ -334,7 +358,8 @@ class Run:
         if self.ended:
             return
         self._flush_stages(time.monotonic())
-        kept = {events.safe_text(name, 100): number for name, value in values.items() if (number := as_number(value)) is not None}
+        numbers = {name: as_number(value) for name, value in values.items()}
+        kept = {events.safe_text(name, 100): number for name, number in numbers.items() if number is not None}
         if len(kept) < len(values):
             self.complain(f"measure {sorted(set(values) - set(kept))}: no finite number, not recorded")
         if kept:
@@ -439,7 +464,9 @@ class Metadata(MutableMapping[str, Any]):
         if self._run is None or self._run.ended:
             return
         if len(self._values) > _METADATA_KEYS_MAX:
-            self._run.complain(f"metadata has more than {_METADATA_KEYS_MAX} keys: {safe_repr(key, 50)} is not kept")
+            self._run.complain(
+                f"metadata has more than {_METADATA_KEYS_MAX} keys: {safe_repr(key, 50)} is not kept"
+            )
             return
         self._changes += 1
         text = events.safe_text(key if type(key) is str else safe_repr(key, 100), 100)
@@ -493,6 +520,9 @@ class NullRun(Run):
         """Do nothing."""
 
     def stage_ended(self, stage: Stage, error: BaseException | None) -> None:
+        """Do nothing."""
+
+    def stage_left(self, stage: Stage) -> None:
         """Do nothing."""
 
 

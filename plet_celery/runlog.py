@@ -49,7 +49,14 @@ class RunLogger:
         self._bytes = 0
 
     def write(
-        self, level: int, text: str, *, logger: str, stream: str, stage: int | None, context: dict[str, Any] | None
+        self,
+        level: int,
+        text: str,
+        *,
+        logger: str,
+        stream: str,
+        stage: int | None,
+        context: dict[str, Any] | None,
     ) -> None:
         """Write one line, in parts where it is long."""
         if not self._may_write():

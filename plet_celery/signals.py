@@ -84,7 +84,9 @@ class Recorder:
     load: Callable[[], Recording | None]
     worker: WorkerFacts = field(default_factory=WorkerFacts)
     _profiles: dict[str, TaskProfile | None] = field(default_factory=dict)
-    _publishing: ContextVar[bool] = field(default_factory=lambda: ContextVar("plet_publishing", default=False))
+    _publishing: ContextVar[bool] = field(
+        default_factory=lambda: ContextVar("plet_publishing", default=False)
+    )
 
     def connect(self) -> None:
         """Connect all receivers, strongly, and mark this app's publishes as ours."""
@@ -188,17 +190,24 @@ class Recorder:
         above = active_run() if request.is_eager else None
         if above is not None:
             # apply() publishes nothing, so nothing was stamped: inherit from the run it is called in.
-            merged: dict[str, Any] = dict(own)
+            merged: dict[str, Any] = {**own, "id": request.id}
             facts = above.facts
             parent = headers.Context(facts.tenant, facts.trigger, facts.user, facts.canvas)
-            headers.stamp(merged, parent, above.id if above.id == request.id else None, time.time())
+            headers.stamp(merged, parent, above.id, time.time())
             merged.pop(headers.QUEUED_AT)
             own = merged
         canvas = request.root_id or request.id
         return headers.read(own, canvas=canvas, tenants_allowed=recording.tenants_allowed)
 
     def _started(
-        self, task: Any, request: Any, run: Run, profile: TaskProfile, recording: Recording, args: Any, kwargs: Any
+        self,
+        task: Any,
+        request: Any,
+        run: Run,
+        profile: TaskProfile,
+        recording: Recording,
+        args: Any,
+        kwargs: Any,
     ) -> dict[str, Any]:
         facts, delivery = run.facts, request.delivery_info or {}
         data: dict[str, Any] = {
@@ -212,23 +221,25 @@ class Recorder:
             "redelivered": bool(delivery.get("redelivered")),
             "trigger": facts.trigger,
         }
-        optional = {
-            "queue": facts.queue,
-            "queued_at": facts.queued_at,
-            "tenant": facts.tenant,
-            "user": facts.user,
-            "canvas": facts.canvas,
-            "root": request.root_id,
-            "parent": request.parent_id,
-            "group": request.group,
-            "group_index": request.group_index,
-            "eta": request.eta,
-            "expires": request.expires,
-            "soft_limit": facts.soft_limit,
-            "hard_limit": facts.hard_limit,
-            "stages": profile.stages,
-        }
-        data.update({key: value for key, value in optional.items() if value or value == 0 and key == "group_index"})
+        for key, value in (
+            ("queue", facts.queue),
+            ("queued_at", facts.queued_at),
+            ("tenant", facts.tenant),
+            ("user", facts.user),
+            ("canvas", facts.canvas),
+            ("root", request.root_id),
+            ("parent", request.parent_id),
+            ("group", request.group),
+            ("eta", request.eta),
+            ("expires", request.expires),
+            ("soft_limit", facts.soft_limit),
+            ("hard_limit", facts.hard_limit),
+            ("stages", profile.stages),
+        ):
+            if value:
+                data[key] = value
+        if request.group_index is not None:
+            data["group_index"] = request.group_index
         if request.chain:
             data["chain_left"] = len(request.chain)
         if request.chord:
@@ -292,7 +303,9 @@ class Recorder:
         except Exception as error:
             contain(error, "before_task_publish")
 
-    def on_after_publish(self, sender: Any = None, headers: Any = None, body: Any = None, **kwargs: Any) -> None:
+    def on_after_publish(
+        self, sender: Any = None, headers: Any = None, body: Any = None, **kwargs: Any
+    ) -> None:
         """A message has left: write `run.queued` where a shipper serves this host."""
         if not self._publishing.get() or not isinstance(headers, dict):
             return
@@ -342,7 +355,11 @@ class Recorder:
         self, task: str, message: Mapping[str, Any], body: Any, routing_key: Any, recording: Recording
     ) -> dict[str, Any]:
         context = headers.read(message, canvas=None, tenants_allowed=recording.tenants_allowed)
-        data: dict[str, Any] = {"task": task, "trigger": context.trigger, "retries": message.get("retries") or 0}
+        data: dict[str, Any] = {
+            "task": task,
+            "trigger": context.trigger,
+            "retries": message.get("retries") or 0,
+        }
         optional = {
             "queue": routing_key if isinstance(routing_key, str) else None,
             "tenant": context.tenant,
@@ -386,7 +403,7 @@ def make_profile(task: Any, recording: Recording) -> TaskProfile | None:
 
 
 def _waiting(request: Any) -> list[Mapping[str, Any]]:
-    """Return the signatures that would have run after this one: the chain's rest, the chord's body and its chain."""
+    """Return what would have run after this one: the chain's rest, the chord's body and its chain."""
     found = [one for one in request.chain or [] if isinstance(one, Mapping)]
     if isinstance(request.chord, Mapping):
         found.append(request.chord)
@@ -401,7 +418,9 @@ def _signature_id(signature: Any) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _arguments(redactor: Redactor, parameters: tuple[str, ...] | None, args: Any, kwargs: Any) -> dict[str, Any]:
+def _arguments(
+    redactor: Redactor, parameters: tuple[str, ...] | None, args: Any, kwargs: Any
+) -> dict[str, Any]:
     shown: dict[str, Any] = {}
     plain_args = events.plain(list(args or ()), safe_repr)
     plain_kwargs = events.plain(dict(kwargs or {}), safe_repr)

@@ -37,6 +37,9 @@ class StageHost(Protocol):
     def stage_ended(self, stage: Stage, error: BaseException | None) -> None:
         """It has its end state."""
 
+    def stage_left(self, stage: Stage) -> None:
+        """Its loop was left before the end; whether by an exception shows later."""
+
     def complain(self, text: str) -> None:
         """Tell the developer about misuse, in the run's own log."""
 
@@ -57,6 +60,7 @@ class Stage:
         "_host",
         "_k",
         "_left",
+        "_left_at",
         "_looked",
         "_message",
         "_next_write",
@@ -99,6 +103,7 @@ class Stage:
         self._complained = False
         self._k = 0
         self._left = 1
+        self._left_at = 0.0
         self._looked = 0.0
         self._next_write = 0.0
         self._written: tuple[Any, ...] = ()
@@ -190,11 +195,13 @@ class Stage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if isinstance(error, GeneratorExit) and error.__context__ is not None:
-                # track()'s generator is closed late, while the exception that left its loop is
-                # handled; the end of the attempt knows what became of this stage.
-                return
-            self.end(state_after(error), error)
+            if isinstance(error, GeneratorExit):
+                # track()'s loop was left by `break` or by an exception: Python tells a generator
+                # no difference. What comes next in the task will.
+                self._left_at = time.monotonic()
+                self._host.stage_left(self)
+            else:
+                self.end(state_after(error), error)
         except PASS_THROUGH:
             raise
         except Exception as failure:
@@ -208,7 +215,7 @@ class Stage:
             self._start()
         self.state = state
         self._done = self._number()
-        self.ended = time.monotonic()
+        self.ended = self._left_at or time.monotonic()
         self._left = 1
         self._host.stage_ended(self, error)
 
@@ -267,7 +274,9 @@ class FoldedStage(Stage):
 
     __slots__ = ("_other",)
 
-    def __init__(self, host: StageHost, other: Stage, name: str, *, total: Any = None, unit: str = "") -> None:
+    def __init__(
+        self, host: StageHost, other: Stage, name: str, *, total: Any = None, unit: str = ""
+    ) -> None:
         super().__init__(host, other.number, name, total=total, unit=unit)
         self._other = other
 
@@ -315,7 +324,7 @@ def guess_total(iterable: Iterable[Any]) -> int | None:
 
 def state_after(error: BaseException | None) -> StageState:
     """Return the end of a stage that was left by `error`; Celery's ways to leave are no failures."""
-    if error is None or isinstance(error, GeneratorExit):
+    if error is None:
         return StageState.SUCCEEDED
     if isinstance(error, (Ignore, Reject)) or (isinstance(error, Retry) and error.exc is None):
         return StageState.SKIPPED

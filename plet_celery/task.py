@@ -19,7 +19,7 @@ _DJANGO_METHODS = ("delay_on_commit", "apply_async_on_commit")
 
 
 class TrackedTask(Task):  # type: ignore[type-arg]
-    """A task that says what it is doing: `@app.task(base=TrackedTask, bind=True, stages=("download", "load"))`.
+    """A task that says what it is doing: `@app.task(base=TrackedTask, bind=True, stages=("load",))`.
 
     Attributes:
         stages: declared stages, as names of equal weight or as `{name: weight}`. They are shown as
@@ -31,17 +31,17 @@ class TrackedTask(Task):  # type: ignore[type-arg]
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls.stages = declared_stages(cls.stages, cls.name or cls.__name__)
+        cls.stages = declared_stages(cls.stages, str(cls.name or cls.__name__))
 
     def __getattr__(self, name: str) -> Any:
         if name in _DJANGO_METHODS:
-            method = getattr(type(self).app.Task, name, None)
+            method = getattr(self._get_app().Task, name, None)
             if method is not None:
                 return method.__get__(self)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def stage(self, name: str, total: Any = None, unit: str = "") -> Stage:
-        """Return a stage of the current run: `with self.stage("load", total=668, unit="files") as stage: …`."""
+        """Return a stage of the current run, to enter with `with`; `total` in `unit`s."""
         return current_run().stage(name, total, unit)
 
     def track(self, iterable: Iterable[T], name: str, total: Any = None, unit: str = "") -> Iterator[T]:
@@ -79,7 +79,9 @@ def declared_stages(stages: Any, task: str) -> dict[str, float]:
         if not isinstance(name, str) or not name.strip():
             raise SettingsError(f"task {task!r}: stage name {name!r} is no text; give each stage a name")
         if name in declared:
-            raise SettingsError(f"task {task!r}: stage {name!r} is declared twice; give each stage its own name")
+            raise SettingsError(
+                f"task {task!r}: stage {name!r} is declared twice; give each stage its own name"
+            )
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
             raise SettingsError(f"task {task!r}: weight {weight!r} of stage {name!r} is no positive number")
         declared[name] = float(weight)
