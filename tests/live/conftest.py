@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from waiting import wait_until
-
 from plet_celery.store import open_store, queries
+from waiting import wait_until
 
 APPS = Path(__file__).parent / "apps"
 END_STATES = {
@@ -46,7 +45,19 @@ class Live:
         number = len(self.processes)
         output = (self.folder / f"worker{number}.log").open("wb")
         process = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", app, "worker", "-l", "info", "-n", f"w{number}@test", *options],
+            [
+                sys.executable,
+                "-m",
+                "celery",
+                "-A",
+                app,
+                "worker",
+                "-l",
+                "info",
+                "-n",
+                f"w{number}@test",
+                *options,
+            ],
             env={**self.env, **env},
             cwd=self.folder,
             stdout=output,
@@ -67,7 +78,9 @@ class Live:
 
     def app(self, name: str = "liveapp") -> Any:
         """Import the app in the test's process, as a producer does."""
-        os.environ.update({key: value for key, value in self.env.items() if key.startswith(("LIVE_", "PLET_"))})
+        os.environ.update(
+            {key: value for key, value in self.env.items() if key.startswith(("LIVE_", "PLET_"))}
+        )
         sys.path.insert(0, str(APPS))
         sys.modules.pop(name, None)
         return importlib.import_module(name)
@@ -100,7 +113,9 @@ class Live:
             run = self.run(run_id)
             return run is not None and run.state in wanted
 
-        wait_until(there, timeout, what=lambda: f"{run_id}: {self.run(run_id)}\n{self.output().decode()[-3000:]}")
+        wait_until(
+            there, timeout, what=lambda: f"{run_id}: {self.run(run_id)}\n{self.output().decode()[-3000:]}"
+        )
         return self.run(run_id)
 
     def close(self) -> None:

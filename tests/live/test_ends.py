@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 from celery.exceptions import TaskRevokedError
-from waiting import wait_until
-
 from plet_celery.store import queries
+from waiting import wait_until
 
 MakeLive = Callable[[], Any]
 POOLS = ["prefork", "solo"]
@@ -28,7 +27,9 @@ def attempts(live: Any, run_id: str) -> list[Any]:
 
 def end_kinds(live: Any, run_id: str) -> list[str]:
     events = queries.run_events(live.store(), run_id)
-    return [e.kind for e in events if e.kind not in ("run.queued", "run.started") and e.kind.startswith("run.")]
+    return [
+        e.kind for e in events if e.kind not in ("run.queued", "run.started") and e.kind.startswith("run.")
+    ]
 
 
 @pytest.mark.parametrize("pool", POOLS)

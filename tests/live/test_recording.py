@@ -8,9 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from waiting import wait_until
-
 from plet_celery.store import queries
+from waiting import wait_until
 
 MakeLive = Callable[[], Any]
 
@@ -25,13 +24,26 @@ def test_what_a_task_says_is_captured_once(make_live: MakeLive, pool: str) -> No
     lines = queries.stored_log(live.store(), run.id)
 
     texts = [line.text for line in lines]
-    for expected in ("printed words 7", "two", "lines", "unfinished", "logged line", "from the task logger", "from a thread", "from a fork"):
+    for expected in (
+        "printed words 7",
+        "two",
+        "lines",
+        "unfinished",
+        "logged line",
+        "from the task logger",
+        "from a thread",
+        "from a fork",
+    ):
         assert texts.count(expected) == 1, (expected, texts)
     assert any("UserWarning: old way" in text for text in texts)
     streams = {line.text: line.stream for line in lines}
-    assert (streams["printed words 7"], streams["unfinished"], streams["logged line"]) == ("stdout", "stderr", "log")
+    assert (streams["printed words 7"], streams["unfinished"], streams["logged line"]) == (
+        "stdout",
+        "stderr",
+        "log",
+    )
     assert "canary-in-a-log-line" not in str(texts)
-    assert not any("celery.app.trace" == line.logger for line in lines)
+    assert not any(line.logger == "celery.app.trace" for line in lines)
 
 
 def test_arguments_are_redacted_by_name_and_shape(make_live: MakeLive) -> None:
@@ -39,14 +51,14 @@ def test_arguments_are_redacted_by_name_and_shape(make_live: MakeLive) -> None:
     live.worker()
     app = live.app()
 
-    result = app.login.delay("bob", "canary-one", {"api_key": "canary-two", "url": "https://u:canary-three@h/"})
+    result = app.login.delay(
+        "bob", "canary-one", {"api_key": "canary-two", "url": "https://u:canary-three@h/"}
+    )
     run = live.wait_state(result.id)
     live.stop(live.processes[0])
 
     assert run.args[0] == "bob"
-    everything = b"".join(
-        path.read_bytes() for path in live.home.rglob("*") if path.is_file()
-    )
+    everything = b"".join(path.read_bytes() for path in live.home.rglob("*") if path.is_file())
     assert b"canary" not in everything
     assert b"bob" in everything
 
@@ -65,10 +77,16 @@ def test_context_travels_through_a_chain_of_tasks(make_live: MakeLive) -> None:
     def family(run_id: str, count: int) -> list[Any]:
         return wait_until(
             lambda: (
-                runs := [r for r in queries.list_runs(live.store(), canvas=run_id, limit=50).items if r.state == "succeeded"]
+                (
+                    runs := [
+                        r
+                        for r in queries.list_runs(live.store(), canvas=run_id, limit=50).items
+                        if r.state == "succeeded"
+                    ]
+                )
+                and len(runs) == count
+                and runs
             )
-            and len(runs) == count
-            and runs
         )
 
     nested, members = family(first.id, 3), family(chorded.id, 4)
@@ -93,7 +111,17 @@ def test_beat_starts_runs_with_its_own_trigger(make_live: MakeLive) -> None:
     live = make_live()
     live.worker()
     beat = subprocess.Popen(
-        [sys.executable, "-m", "celery", "-A", "liveapp", "beat", "-s", str(live.folder / "schedule"), "--pidfile="],
+        [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "liveapp",
+            "beat",
+            "-s",
+            str(live.folder / "schedule"),
+            "--pidfile=",
+        ],
         env={**live.env, "LIVE_BEAT": "1"},
         cwd=live.folder,
         stdout=subprocess.DEVNULL,

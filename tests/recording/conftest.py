@@ -8,35 +8,13 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from listwriter import ListWriter
+from plet_celery.journal_reader import Reader
+from plet_celery.redaction import Redactor
 
 from plet_celery import Plet
 from plet_celery.events import Event
-from plet_celery.journal_reader import Reader
-from plet_celery.redaction import Redactor
 from plet_celery.run import Run, RunFacts, RunLimits
-
-
-class ListWriter:
-    """Keeps events in memory: the stub of a journal writer for tests of pure recording."""
-
-    role = "child"
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, Any]]] = []
-        self.drops: dict[str, int] = {}
-
-    def append(self, kind: str, run: str | None, attempt: str | None, data: dict[str, Any]) -> bool:
-        self.events.append((kind, data))
-        return True
-
-    def drop(self, reason: str, count: int = 1) -> None:
-        self.drops[reason] = self.drops.get(reason, 0) + count
-
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [data for one, data in self.events if one == kind]
-
-    def texts(self) -> list[str]:
-        return [data["text"] for data in self.of("log.written")]
 
 
 @pytest.fixture
@@ -49,7 +27,11 @@ def make_run(writer: ListWriter) -> Callable[..., Run]:
     """Make a run: `make_run(declared=(("load", 1.0),), progress_rate=1000.0)`."""
 
     def make(
-        *, declared: tuple[tuple[str, float], ...] = (), store_meta: Any = None, hard_limit: float | None = None, **limits: Any
+        *,
+        declared: tuple[tuple[str, float], ...] = (),
+        store_meta: Any = None,
+        hard_limit: float | None = None,
+        **limits: Any,
     ) -> Run:
         facts = RunFacts("a-run", "an-attempt", "proj.load", hard_limit=hard_limit)
         return Run(

@@ -10,7 +10,9 @@ from plet_celery import headers
 from plet_celery.headers import Context
 
 
-def stamped(message: dict[str, Any], parent: Context | None = None, parent_id: str | None = None) -> dict[str, Any]:
+def stamped(
+    message: dict[str, Any], parent: Context | None = None, parent_id: str | None = None
+) -> dict[str, Any]:
     headers.stamp(message, parent, parent_id, now=1000.0)
     return message
 
@@ -21,7 +23,13 @@ PARENT = Context(tenant="acme/north", trigger="api", user="bob", canvas="head", 
 def test_a_first_publish_is_manual_and_its_own_canvas() -> None:
     message = stamped({"id": "a", "root_id": "a"})
 
-    assert message == {"id": "a", "root_id": "a", "plet_trigger": "manual", "plet_canvas": "a", "plet_queued_at": 1000.0}
+    assert message == {
+        "id": "a",
+        "root_id": "a",
+        "plet_trigger": "manual",
+        "plet_canvas": "a",
+        "plet_queued_at": 1000.0,
+    }
 
 
 def test_members_of_a_top_level_group_share_the_groups_id() -> None:
@@ -31,7 +39,11 @@ def test_members_of_a_top_level_group_share_the_groups_id() -> None:
 def test_a_task_hands_down_tenant_user_and_canvas() -> None:
     message = stamped({"id": "b", "root_id": "a"}, PARENT, "a")
 
-    assert (message["plet_tenant"], message["plet_user"], message["plet_canvas"]) == ("acme/north", "bob", "head")
+    assert (message["plet_tenant"], message["plet_user"], message["plet_canvas"]) == (
+        "acme/north",
+        "bob",
+        "head",
+    )
     assert message["plet_trigger"] == "task"
 
 
@@ -52,8 +64,18 @@ def test_the_callers_own_tenant_stands() -> None:
 
 
 @pytest.mark.parametrize(
-    "hostile", [{"plet_tenant": 7, "plet_user": ["x"], "plet_trigger": None, "plet_queued_at": "soon", "plet_canvas": {}},
-                {"plet_queued_at": -1.0}, {"plet_queued_at": 1e300}]
+    "hostile",
+    [
+        {
+            "plet_tenant": 7,
+            "plet_user": ["x"],
+            "plet_trigger": None,
+            "plet_queued_at": "soon",
+            "plet_canvas": {},
+        },
+        {"plet_queued_at": -1.0},
+        {"plet_queued_at": 1e300},
+    ],
 )
 def test_hostile_headers_are_nothing(hostile: dict[str, Any]) -> None:
     assert headers.read(hostile, canvas="c") == Context("", "manual", None, "c", None)

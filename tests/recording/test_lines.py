@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import ListWriter  # type: ignore[import-not-found]
+from listwriter import ListWriter
 
 from plet_celery.run import Run
 
@@ -81,7 +81,7 @@ def test_a_long_line_becomes_parts_and_a_very_long_one_is_cut(make_run: MakeRun,
 def test_binary_and_escapes_and_our_own_marker_stay_text(make_run: MakeRun, writer: ListWriter) -> None:
     run = make_run()
 
-    run.log("info", "\x1b[31mred\x1b]0;title\x07 \x1e{\"c\":\"00000000\"} \0 \udcff")
+    run.log("info", '\x1b[31mred\x1b]0;title\x07 \x1e{"c":"00000000"} \0 \udcff')
     run.log("info", b"\xff\x00\x1e")  # type: ignore[arg-type]
 
     for text in writer.texts():
@@ -175,7 +175,9 @@ def test_metadata_takes_any_value(make_run: MakeRun, writer: ListWriter) -> None
     assert all(len(str(value)) < 200_000 for value in kept.values())
 
 
-def test_metadata_reads_like_a_mapping_and_forgets_removed_keys(make_run: MakeRun, writer: ListWriter) -> None:
+def test_metadata_reads_like_a_mapping_and_forgets_removed_keys(
+    make_run: MakeRun, writer: ListWriter
+) -> None:
     run = make_run()
 
     run.metadata["a"] = 1
@@ -205,7 +207,10 @@ def test_measures_keep_finite_numbers_only(make_run: MakeRun, writer: ListWriter
     run.measure(gap=math.nan, rows=4)
     run.measure(gap="x")  # type: ignore[arg-type]
 
-    assert writer.of("measure.recorded") == [{"values": {"gap": 0.5, "rows": 3}, "i": 1}, {"values": {"rows": 4}, "i": 2}]
+    assert writer.of("measure.recorded") == [
+        {"values": {"gap": 0.5, "rows": 3}, "i": 1},
+        {"values": {"rows": 4}, "i": 2},
+    ]
     assert len(writer.texts()) == 2
 
 

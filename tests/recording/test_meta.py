@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
+import time
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from celery import Celery
 from celery_progress.backend import Progress
-from conftest import ListWriter  # type: ignore[import-not-found]
+from listwriter import ListWriter
 
 from plet_celery.progress import MetaWriter
 from plet_celery.run import Run
@@ -89,21 +90,15 @@ def test_celery_progress_reads_the_meta(make_run: MakeRun) -> None:
         stage.message = "loading"
         stage.set(5)
         run._meta._next = 0.0  # type: ignore[union-attr]
-        stage.flush(math.inf)
+        stage.flush(time.monotonic() + 5)
 
-    class Result:
-        """What celery-progress takes: an AsyncResult of a running task."""
+    app = Celery("meta", backend="cache+memory://", set_as_current=False)
+    app.backend.store_result("a-run", stored[-1], "PROGRESS")
+    read = Progress(app.AsyncResult("a-run")).get_info()
 
-        id, state, info, result = "a-run", "PROGRESS", stored[-1], stored[-1]
-
-        def ready(self) -> bool:
-            return False
-
-    read = Progress(Result()).get_info()
-    assert read["complete"] is False
-    assert read["progress"] == {
-        key: stored[-1][key] for key in read["progress"]
-    } and read["progress"]["percent"] == 75.0
+    assert (read["state"], read["complete"]) == ("PROGRESS", False)
+    assert read["progress"]["percent"] == 75.0
+    assert (read["progress"]["current"], read["progress"]["total"]) == (5, 10)
     assert stored[-1]["current"] == 5 and stored[-1]["total"] == 10
     assert stored[-1]["description"] == "loading"
     assert stored[-1]["pending"] is False

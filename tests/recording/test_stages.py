@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery.exceptions import Ignore, Reject, Retry
-from conftest import ListWriter  # type: ignore[import-not-found]
+from listwriter import ListWriter
 
 from plet_celery.run import NULL_RUN, Run
 
@@ -89,7 +89,9 @@ def test_percent_never_falls_and_is_absent_without_ground(make_run: MakeRun, wri
     assert [one["done"] for one in writer.of("stage.progressed")] == [5, 2, 9, -4, 50]
 
 
-def test_progress_is_written_at_most_at_the_rate_and_the_last_value_is_kept(make_run: MakeRun, writer: ListWriter) -> None:
+def test_progress_is_written_at_most_at_the_rate_and_the_last_value_is_kept(
+    make_run: MakeRun, writer: ListWriter
+) -> None:
     run = make_run(progress_rate=10.0)
 
     with run.stage("load", total=200_000) as stage:
@@ -111,12 +113,15 @@ def test_track_counts_each_item_once(make_run: MakeRun, writer: ListWriter) -> N
 
 
 @pytest.mark.parametrize("stop_at", [0, 1, 2, 7, 30])
-def test_track_counts_what_was_done_when_the_loop_is_left(make_run: MakeRun, writer: ListWriter, stop_at: int) -> None:
+def test_track_counts_what_was_done_when_the_loop_is_left(
+    make_run: MakeRun, writer: ListWriter, stop_at: int
+) -> None:
     run = make_run()
 
     for number in run.track(range(100), "load"):
         if number == stop_at:
             break
+    run.close_body()
 
     assert writer.of("stage.succeeded")[0]["done"] == stop_at
 
@@ -145,7 +150,9 @@ def test_an_exception_fails_the_stage_and_passes(make_run: MakeRun, writer: List
     assert writer.of("stage.failed")[0]["error"]["type"] == "ValueError"
 
 
-def test_a_loop_left_by_an_exception_fails_its_stage_at_the_bodys_end(make_run: MakeRun, writer: ListWriter) -> None:
+def test_a_loop_left_by_an_exception_fails_its_stage_at_the_bodys_end(
+    make_run: MakeRun, writer: ListWriter
+) -> None:
     run = make_run()
 
     def body() -> None:
@@ -176,7 +183,9 @@ def test_a_loop_left_by_an_exception_fails_its_stage_at_the_bodys_end(make_run: 
         (SystemExit(3), "stage.failed"),
     ],
 )
-def test_celerys_ways_to_leave_are_no_failures(make_run: MakeRun, writer: ListWriter, error: BaseException, kind: str) -> None:
+def test_celerys_ways_to_leave_are_no_failures(
+    make_run: MakeRun, writer: ListWriter, error: BaseException, kind: str
+) -> None:
     run = make_run()
 
     with pytest.raises(type(error)), run.stage("load"):
@@ -201,7 +210,9 @@ def test_ten_thousand_distinct_stages_fold_into_other(make_run: MakeRun, writer:
 
 
 @pytest.mark.parametrize("total", [-5, math.nan, math.inf, "many", object(), 2**80])
-def test_a_total_that_is_no_count_is_unknown_and_told_once(make_run: MakeRun, writer: ListWriter, total: Any) -> None:
+def test_a_total_that_is_no_count_is_unknown_and_told_once(
+    make_run: MakeRun, writer: ListWriter, total: Any
+) -> None:
     run = make_run()
 
     with run.stage("load", total=total) as stage:
@@ -223,7 +234,9 @@ def test_a_total_of_zero_is_all_done(make_run: MakeRun, writer: ListWriter) -> N
 
 
 @pytest.mark.parametrize("done", [math.nan, "x", None, object(), b"1", 2**70])
-def test_progress_that_is_no_number_keeps_the_last_good_value(make_run: MakeRun, writer: ListWriter, done: Any) -> None:
+def test_progress_that_is_no_number_keeps_the_last_good_value(
+    make_run: MakeRun, writer: ListWriter, done: Any
+) -> None:
     run = make_run()
 
     with run.stage("load", total=10) as stage:
@@ -259,7 +272,9 @@ def test_progress_after_the_end_is_ignored_and_told_once(make_run: MakeRun, writ
     ]
 
 
-def test_a_stage_without_with_starts_by_itself_and_ends_with_the_run(make_run: MakeRun, writer: ListWriter) -> None:
+def test_a_stage_without_with_starts_by_itself_and_ends_with_the_run(
+    make_run: MakeRun, writer: ListWriter
+) -> None:
     run = make_run()
 
     run.stage("load", total=5).advance(5)

@@ -19,7 +19,10 @@ from celery.worker.request import Request
 from plet_celery import Plet, TrackedTask, current_run, stage, track
 
 app = Celery(
-    "liveapp", broker=os.environ["LIVE_BROKER"], backend=os.environ["LIVE_BACKEND"], broker_connection_retry_on_startup=True
+    "liveapp",
+    broker=os.environ["LIVE_BROKER"],
+    backend=os.environ["LIVE_BACKEND"],
+    broker_connection_retry_on_startup=True,
 )
 app.conf.update(
     task_annotations={"liveapp.annotated": {"rate_limit": "1000/s"}},

@@ -1,0 +1,246 @@
+"""Eager tasks, in the caller's process, over a real journal: ends, nesting, and nothing left behind."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from celery import Task
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+
+from plet_celery import Plet, TrackedTask, current_run
+from plet_celery.errors import SettingsError
+from plet_celery.run import NULL_RUN
+
+MakeApp = Callable[..., Any]
+
+
+def do_nothing() -> None: ...
+
+
+def test_a_no_op_task_writes_two_events(make_app: MakeApp) -> None:
+    recorded = make_app()
+
+    @recorded.app.task(name="noop")
+    def noop() -> None: ...
+
+    result = noop.apply()
+
+    assert recorded.kinds(result.id) == ["run.started", "run.succeeded"]
+    started, ended = recorded.events(result.id)
+    assert started.data["pool"] == "eager"
+    assert started.attempt == ended.attempt and len(started.attempt) == 24
+    assert ended.data["runtime"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ValueError("x"), "run.failed"),
+        (SoftTimeLimitExceeded(), "run.timed_out"),
+        (Ignore("no"), "run.ignored"),
+        (Reject("bad", requeue=False), "run.rejected"),
+    ],
+)
+@pytest.mark.parametrize("propagates", [False, True])
+def test_each_exception_gives_its_end(make_app: MakeApp, error: Exception, kind: str, propagates: bool) -> None:
+    recorded = make_app(task_eager_propagates=propagates)
+
+    @recorded.app.task(name="leave")
+    def leave() -> None:
+        raise error
+
+    try:
+        leave.apply(task_id="the-run")
+    except Exception as raised:
+        assert raised is error
+
+    assert recorded.kinds("the-run") == ["run.started", kind]
+
+
+def test_an_eager_retry_is_a_second_attempt(make_app: MakeApp) -> None:
+    recorded = make_app()
+
+    @recorded.app.task(name="flaky", bind=True, max_retries=2)
+    def flaky(self: Task[Any, Any]) -> str:
+        if self.request.retries == 0:
+            raise self.retry(exc=ConnectionError("later"), countdown=0)
+        return "done"
+
+    result = flaky.apply()
+
+    assert recorded.kinds(result.id) == ["run.started", "run.retried", "run.started", "run.succeeded"]
+    attempts = [event.attempt for event in recorded.events(result.id)]
+    assert attempts[0] == attempts[1] and attempts[2] == attempts[3] != attempts[0]
+
+
+def test_a_task_called_in_a_task_inherits_and_gives_back(make_app: MakeApp) -> None:
+    recorded = make_app()
+
+    @recorded.app.task(name="inner")
+    def inner() -> None:
+        logging.getLogger("shop").warning("inner line")
+
+    @recorded.app.task(name="outer")
+    def outer() -> None:
+        inner.apply(task_id="inner-run")
+        logging.getLogger("shop").warning("outer line")
+
+    outer.apply(task_id="outer-run", headers={"plet_tenant": "acme", "plet_trigger": "api"})
+
+    started = {event.run: event.data for event in recorded.events() if event.kind == "run.started"}
+    assert started["inner-run"]["tenant"] == "acme"
+    assert (started["outer-run"]["trigger"], started["inner-run"]["trigger"]) == ("api", "task")
+    lines = {event.data["text"]: event.run for event in recorded.events() if event.kind == "log.written"}
+    assert lines == {"inner line": "inner-run", "outer line": "outer-run"}
+
+
+def test_nothing_of_ours_stays_in_the_process(make_app: MakeApp) -> None:
+    recorded = make_app()
+    before = sys.stdout, sys.stderr
+
+    @recorded.app.task(name="talk")
+    def talk() -> None:
+        print("hello")
+
+    talk.apply()
+
+    assert (sys.stdout, sys.stderr) == before
+    assert current_run() is NULL_RUN
+
+
+def test_a_direct_call_is_no_run(make_app: MakeApp) -> None:
+    recorded = make_app()
+
+    @recorded.app.task(name="direct", base=TrackedTask, bind=True)
+    def direct(self: TrackedTask) -> str:
+        with self.stage("load"):
+            self.metadata["key"] = "value"
+        return str(self.metadata["key"])
+
+    assert direct() == "value"
+    assert recorded.events() == []
+
+
+def test_two_apps_in_a_process_record_each_its_own(make_app: MakeApp) -> None:
+    one, two = make_app(), make_app()
+
+    @one.app.task(name="mine")
+    def mine() -> None: ...
+
+    mine.apply(task_id="mine-run")
+
+    assert one.kinds() == ["run.started", "run.succeeded"]
+    assert two.kinds() == []
+
+
+def test_patterns_choose_what_is_recorded(make_app: MakeApp) -> None:
+    recorded = make_app(plet_record_tasks=["shop.*"], plet_ignore_tasks=["shop.noise"])
+
+    for name in ("shop.load", "shop.noise", "other.load"):
+        recorded.app.task(name=name)(do_nothing).apply(task_id=name)
+
+    assert {event.run for event in recorded.events()} == {"shop.load"}
+
+
+def test_installing_twice_is_installing_once(make_app: MakeApp) -> None:
+    recorded = make_app()
+
+    assert Plet(recorded.app) is recorded.plet
+
+
+def test_arguments_are_bound_to_names_and_redacted(make_app: MakeApp) -> None:
+    recorded = make_app()
+
+    @recorded.app.task(name="login", bind=True)
+    def login(self: Task[Any, Any], user: str, password: str, *rest: Any, **more: Any) -> dict[str, str]:
+        return {"token": "canary-result"}
+
+    login.apply(args=("bob", "canary-one", 3), kwargs={"api_key": "canary-two"}, task_id="r")
+
+    started, ended = recorded.events("r")
+    assert (started.data["args"], started.data["kwargs"]) == (["bob", "***", 3], {"api_key": "***"})
+    assert ended.data["result"] == {"token": "***"}
+
+
+def test_huge_arguments_become_a_small_preview(make_app: MakeApp) -> None:
+    recorded = make_app()
+
+    @recorded.app.task(name="huge")
+    def huge(*args: Any, **kwargs: Any) -> Any:
+        return args
+
+    huge.apply(args=(["x" * 100_000] * 1000,), kwargs={"blob": b"\xff" * 10_000_000}, task_id="r")
+
+    assert recorded.kinds("r") == ["run.started", "run.succeeded"]
+    assert all(len(str(event.data)) < 40_000 for event in recorded.events("r"))
+
+
+@pytest.mark.parametrize("task_id", ["a/b", "../../etc/passwd", "line\nbreak", "x" * 10_240, "\udcff", "ü", " "])
+def test_any_task_id_is_recorded(make_app: MakeApp, task_id: str) -> None:
+    recorded = make_app()
+
+    @recorded.app.task(name="noop")
+    def noop() -> None: ...
+
+    noop.apply(task_id=task_id)
+
+    assert recorded.kinds() == ["run.started", "run.succeeded"]
+
+
+@pytest.mark.parametrize("obstacle", ["file", "read-only", "world-writable"])
+def test_an_unusable_home_never_fails_a_task(
+    make_app: MakeApp, obstacle: str, caplog: pytest.LogCaptureFixture, tmp_path: Any
+) -> None:
+    recorded = make_app(plet_home=str(tmp_path / "bad"))
+    journal = recorded.plet.journal
+    if obstacle == "file":
+        (tmp_path / "bad").write_text("no folder")
+    elif obstacle == "read-only":
+        (tmp_path / "bad").symlink_to("/proc/self")
+    else:
+        journal.mkdir(parents=True)
+        journal.chmod(0o777)
+
+    @recorded.app.task(name="noop")
+    def noop() -> str:
+        return "fine"
+
+    assert noop.apply().get() == "fine"
+    assert noop.apply().get() == "fine"
+    told = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(told) == 1
+    assert "bad" in told[0].getMessage()
+
+
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [
+        ("download", "is one string"),
+        (("a", "a"), "declared twice"),
+        (("",), "is no text"),
+        ((7,), "is no text"),
+        ({"a": 0}, "no positive number"),
+        ({"a": float("nan")}, "no positive number"),
+        ({"a": True}, "no positive number"),
+    ],
+)
+def test_wrongly_declared_stages_are_refused_where_they_are_declared(make_app: MakeApp, stages: Any, said: str) -> None:
+    recorded = make_app()
+
+    with pytest.raises(SettingsError, match=said):
+        recorded.app.task(name="bad", base=TrackedTask, stages=stages, lazy=False)(do_nothing)
+
+
+def test_bad_settings_never_fail_a_producers_task(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    recorded = make_app(plet_gahter=1)
+
+    @recorded.app.task(name="noop")
+    def noop() -> str:
+        return "fine"
+
+    assert noop.apply().get() == "fine"
+    assert "plet_gather" in caplog.text
