@@ -117,6 +117,18 @@ def is_written(segment: Segment, *, newest: bool = True) -> bool:
         os.close(descriptor)
 
 
+def is_gone(directory: Path, writer: str) -> bool:
+    """Say whether a writer will never write again: no segment of it is open for writing, or none is left."""
+    while True:
+        own = [segment for segment in segments(directory) if segment.writer == writer]
+        if any(is_written(segment, newest=segment is own[-1]) for segment in reversed(own)):
+            return False
+        # It may have rotated while we looked: a new file is there before the old one is let go of.
+        later = [segment for segment in segments(directory) if segment.writer == writer]
+        if not later or (own and later[-1].number == own[-1].number):
+            return True
+
+
 def retire_segment(segment: Segment) -> int:
     """Remove a segment that is sealed and was passed by every sink; return the bytes freed.
 

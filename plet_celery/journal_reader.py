@@ -22,6 +22,7 @@ from plet_celery.events import FORMAT, RECORD_MAX, WRITER_STARTED, Event
 from plet_celery.journal_format import MARK, Header, StoredRecord, salt_of, unframe, version_of
 from plet_celery.journal_keeping import (
     Segment,
+    is_gone,
     is_written,
     list_journal,
     open_segment,
@@ -160,12 +161,10 @@ class Reader:
 
     def is_gone(self, writer: str) -> bool:
         """Say whether this writer will never write again: none of its files is locked, or none is left."""
-        if writer not in self._gone:
-            own = self._list().get(writer, [])
-            if any(is_written(segment, newest=segment is own[-1]) for segment in reversed(own)):
-                return False
+        if writer not in self._gone and is_gone(self.directory, writer):
+            # For good: no process opens a file that another one has let go of.
             self._gone.add(writer)
-        return True
+        return writer in self._gone
 
     def writers(self) -> list[str]:
         """Return the ids of all writers with a file."""

@@ -76,9 +76,12 @@ class OpenSegment:
         return True
 
     def ends_with(self, record: bytes) -> bool:
-        """Say whether the file ends with this record."""
-        size = os.fstat(self.fd).st_size
-        return os.pread(self.fd, len(record), max(0, size - len(record))) == record
+        """Say whether the file ends with this record, as far as that can be found out."""
+        try:
+            size = os.fstat(self.fd).st_size
+            return os.pread(self.fd, len(record), max(0, size - len(record))) == record
+        except OSError:
+            return False
 
     def release(self) -> bool:
         """Give up file and lock; True when the descriptor's number is free again.
@@ -101,13 +104,26 @@ class OpenSegment:
         return False
 
 
-def close_unknown_descriptors(directory: Path) -> None:
-    """Close every descriptor of this process that shows a segment of `directory`.
+def sync_file(path: Path) -> None:
+    """Bring a file or a folder to the disk.
+
+    Raises:
+        OSError: it is gone, or the disk failed.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def close_unknown_descriptors(directory: Path, writer: str) -> None:
+    """Close every descriptor of this process that shows a segment of this writer.
 
     For a fork child whose parent was just opening one in another thread: that copy is in nobody's books,
     and would keep the parent's lock for as long as the child lives.
     """
-    prefix = f"{os.path.realpath(directory)}/w-"
+    prefix = f"{os.path.realpath(directory)}/w-{writer}."
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are all we need
         try:
             if os.readlink(f"/proc/self/fd/{name}").startswith(prefix):  # noqa: PTH115

@@ -24,7 +24,7 @@ from plet_celery.events import FORMAT, WRITER_STARTED
 from plet_celery.journal_format import Header, Record, encode, frame
 from plet_celery.journal_place import read_journal
 from plet_celery.journal_pressure import check_private
-from plet_celery.journal_segment import OpenSegment, close_unknown_descriptors
+from plet_celery.journal_segment import OpenSegment, close_unknown_descriptors, sync_file
 
 # How long an append waits for another thread that is just opening the first file.
 _WAIT: Final = 0.05
@@ -35,14 +35,24 @@ class Segments:
     """The open files of one writer id; a fork child makes a new one.
 
     Args:
+        limit: size in bytes at which a file is full.
+        durable: bring each new file's name to the disk.
         describe: returns the header for a writer id that was just minted.
+        numbers: the writer's counter.
     """
 
     def __init__(
-        self, directory: Path, limit: int, describe: Callable[[], Header], numbers: Iterator[int]
+        self,
+        directory: Path,
+        *,
+        limit: int,
+        durable: bool,
+        describe: Callable[[], Header],
+        numbers: Iterator[int],
     ) -> None:
         self._directory = directory
         self._limit = limit
+        self._durable = durable
         self._describe = describe
         self._numbers = numbers
         self._header: Header | None = None
@@ -50,6 +60,7 @@ class Segments:
         self._turn: dict[str, tuple[int, object]] = {}
         self._held: dict[int, OpenSegment] = {}
         self._unbooked = False
+        """A descriptor may be open that `_held` does not show."""
         self.writer: str | None = None
         """The writer id: 32 hex digits, minted with the first file."""
         self.current: OpenSegment | None = None
@@ -101,19 +112,27 @@ class Segments:
         segment.fd = -1
         self.let_go(segment)
 
-    def close_all(self) -> None:
+    def leave_removed(self) -> None:
+        """Write no more to a file that somebody has removed: what goes there, nobody finds.
+
+        Raises:
+            OSError: the file cannot be asked.
+        """
+        current = self.current
+        if current is not None and not os.fstat(current.fd).st_nlink:
+            self.let_go(current)
+
+    def close_all(self, *, in_child: bool) -> None:
         """Give up all files. In a fork child, this closes its copies; the parent's locks stay.
 
         Raises:
             OSError: a descriptor could not be closed; the rest was.
         """
         self.current = None
-        unbooked, self._unbooked = self._unbooked, True
         for number in list(self._held):
             self._held.pop(number).release()
-        if unbooked:
-            close_unknown_descriptors(self._directory)
-        self._unbooked = False
+        if in_child and self._unbooked and self.writer is not None:
+            close_unknown_descriptors(self._directory, self.writer)
 
     def _change(self) -> None:
         if self.current is None or self.current.size >= self.current.limit:
@@ -132,11 +151,15 @@ class Segments:
         try:
             self._write_header(segment)
         except OSError:
-            # It holds no event: the number is used again, so that no reader misses a file.
+            # It holds no event: the number is used again, so that no reader misses a file. Emptied first,
+            # for a reader that has it open.
+            os.ftruncate(segment.fd, 0)
             segment.path.unlink(missing_ok=True)
             segment.release()
             raise
         self._next = segment.number + 1
+        if self._durable:
+            sync_file(self._directory)
         return segment
 
     def _create(self, writer: str) -> OpenSegment:
