@@ -74,7 +74,8 @@ def scan(self: TrackedTask, root: str, work: str, limit: int | None, batch_size:
         total.update(digest(Path(path)).encode())
     self.metadata["root_hash"] = total.hexdigest()[:12]
 
-    poisoned = Path(work, "poison.py")
+    # Not in the work folder, which is gone when a busy worker comes to it late.
+    poisoned = census_folder() / "poison.py"
     poisoned.write_text("# Planted by the census.\n\ndef broken(:\n    pass\n")
     # Outside the chord: a failing member would fail what comes after it.
     poison.delay(str(poisoned))
@@ -142,7 +143,7 @@ def merge(self: TrackedTask, batches: list[dict[str, Any]], work: str) -> dict[s
 @app.task(base=TrackedTask, bind=True, name="example_project.compile_check")
 def compile_check(self: TrackedTask, found: dict[str, Any], work: str) -> dict[str, Any]:
     """Let another process compile a part of the sources; it has to stumble over the planted file."""
-    poisoned = str(Path(work, "poison.py"))
+    poisoned = str(census_folder() / "poison.py")
     files = [*json.loads(Path(work, "sources.json").read_text())[: _COMPILED_FILES - 1], poisoned]
     errors = []
     with (
