@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 import msgspec
 
@@ -20,7 +19,6 @@ from plet_celery.shipper.verdict import Claim
 log = logging.getLogger(__name__)
 
 Position = tuple[int, int]
-_NOBODY: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +31,7 @@ class Sight:
     """Each writer's newest segment."""
     alive: frozenset[str] = frozenset()
     """Writers that hold their lock, without our own."""
-    gone: Mapping[str, float] = _NOBODY
+    gone: Mapping[str, float] = field(default_factory=dict)
     """Writers seen gone in two looks in a row, with the time of the first."""
     headers: Mapping[str, Header] = field(default_factory=dict)
     arrived: frozenset[str] = frozenset()

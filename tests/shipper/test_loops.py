@@ -1,0 +1,213 @@
+"""A sink's loop: batches, fences, failures and what comes after a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plet_celery import events
+from plet_celery.errors import StaleWrite, StoreUnavailable
+from plet_celery.events import Event
+from plet_celery.journal import Writer, WriterLimits, open_journal
+from plet_celery.journal_reader import Batch
+from plet_celery.shipper.loops import BACKOFF_MAX, Pace, SinkLoop, backoff
+from plet_celery.sinks import positions_before
+
+LIMITS = WriterLimits(min_free_bytes=0, min_free_percent=0.0, reserve_bytes=0)
+PACE = Pace(gather=0.25, max_records=10, max_bytes=1 << 20)
+
+
+class ListSink:
+    """Keeps what it is given, and its checkpoint with it; fails on demand."""
+
+    name = "list"
+
+    def __init__(self) -> None:
+        self.taken: list[Event] = []
+        self.checkpoint: dict[str, tuple[int, int]] = {}
+        self.raises: Exception | None = None
+        self.raises_after_commit: Exception | None = None
+        self.opened = 0
+        self.forgotten: list[str] = []
+
+    def positions(self) -> Mapping[str, tuple[int, int]]:
+        self.opened += 1
+        return dict(self.checkpoint)
+
+    def apply(self, batch: Batch, now: float) -> None:
+        if self.raises is not None:
+            raise self.raises
+        self.taken += batch.events
+        self.checkpoint.update(batch.positions)
+        if self.raises_after_commit is not None:
+            raise self.raises_after_commit
+
+    def forget(self, writers: Sequence[str]) -> None:
+        self.forgotten += writers
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    open_journal(tmp_path / "j")
+    writer = Writer(tmp_path / "j", role="child", limits=LIMITS)
+    for number in range(25):
+        assert writer.append(events.LOG_WRITTEN, "r", "a", {"i": number})
+    writer.close()
+    return tmp_path / "j"
+
+
+def loop(journal: Path, sink: ListSink, **more: Any) -> SinkLoop:
+    return SinkLoop(sink, journal, pace=PACE, **({"fence": lambda: True} | more))
+
+
+def numbers(sink: ListSink) -> list[int]:
+    return [event.data["i"] for event in sink.taken]
+
+
+def test_a_backlog_is_taken_without_a_pause(journal: Path) -> None:
+    sink = ListSink()
+    subject = loop(journal, sink)
+
+    waits = [subject.turn() for _ in range(3)]
+
+    assert waits == [0.0, 0.0, PACE.gather]
+    assert numbers(sink) == list(range(25))
+
+
+def test_only_a_pass_that_left_nothing_counts_as_caught_up(journal: Path) -> None:
+    subject = loop(journal, ListSink())
+
+    subject.turn()
+    assert subject.caught_up == float("-inf")
+    subject.turn()
+    subject.turn()
+
+    assert subject.caught_up > 0
+
+
+def test_a_failed_batch_comes_again_and_nothing_twice(journal: Path) -> None:
+    sink = ListSink()
+    subject = loop(journal, sink)
+    sink.raises = StoreUnavailable("down")
+    assert subject.turn() > 0
+    assert "down" in subject.facts()["error"]
+
+    sink.raises = None
+    for _ in range(3):
+        subject.turn()
+
+    assert numbers(sink) == list(range(25))
+    assert subject.facts()["failures"] == 0
+
+
+def test_a_commit_whose_answer_was_lost_is_not_repeated(journal: Path) -> None:
+    """The connection broke after the database had committed: the checkpoint tells."""
+    sink = ListSink()
+    subject = loop(journal, sink)
+    sink.raises_after_commit = StoreUnavailable("connection lost")
+    subject.turn()
+
+    sink.raises_after_commit = None
+    for _ in range(3):
+        subject.turn()
+
+    assert sink.opened == 2
+    assert numbers(sink) == list(range(25))
+
+
+def test_a_stale_lease_ends_the_loop(journal: Path) -> None:
+    sink = ListSink()
+    subject = loop(journal, sink)
+    sink.raises = StaleWrite("epoch 2 > 1")
+
+    subject.turn()
+
+    assert subject.fenced
+
+
+def test_a_loop_without_the_lock_takes_nothing(journal: Path) -> None:
+    sink = ListSink()
+    subject = loop(journal, sink, fence=lambda: False)
+
+    subject.turn()
+
+    assert subject.fenced
+    assert sink.taken == []
+
+
+def test_the_lock_is_asked_for_again_before_the_sink(journal: Path) -> None:
+    """A shipper frozen between reading and writing wakes up without the lock."""
+    answers = iter([True, False])
+    sink = ListSink()
+    subject = loop(journal, sink, fence=lambda: next(answers))
+
+    subject.turn()
+
+    assert subject.fenced
+    assert sink.taken == []
+
+
+def test_what_was_seen_before_the_pass_is_handed_on_after_it(journal: Path) -> None:
+    order: list[str] = []
+    sink = ListSink()
+    subject = loop(
+        journal,
+        sink,
+        before_pass=lambda: f"seen at {len(sink.taken)}",
+        after_pass=lambda positions, seen: order.append(seen),
+    )
+
+    for _ in range(3):
+        subject.turn()
+
+    assert order == ["seen at 19"]
+
+
+def test_forgotten_writers_are_forgotten_after_a_pass(journal: Path) -> None:
+    sink = ListSink()
+    subject = loop(journal, sink)
+    for _ in range(3):
+        subject.turn()
+    (writer,) = subject.positions
+
+    subject.forget([writer])
+    subject.turn()
+
+    assert sink.forgotten == [writer]
+
+
+@pytest.mark.parametrize(("failures", "longest"), [(1, 0.5), (2, 1.0), (4, 4.0), (7, 30.0), (1000, 30.0)])
+def test_the_back_off_doubles_up_to_half_a_minute(failures: int, longest: float) -> None:
+    assert backoff(failures, 1.0) == pytest.approx(longest)
+    assert backoff(failures, 0.0) == pytest.approx(longest / 2)
+    assert backoff(failures, 1.0) <= BACKOFF_MAX
+
+
+def at(writer: str, segment: int, offset: int) -> Event:
+    return Event(
+        kind="x",
+        wall=0,
+        mono=0,
+        run=None,
+        attempt=None,
+        data={},
+        writer=writer,
+        segment=segment,
+        offset=offset,
+    )
+
+
+def test_a_part_of_a_batch_ends_where_the_next_event_of_its_writer_begins() -> None:
+    batch = [at("v", 1, 0), at("w", 1, 50), at("v", 1, 30), at("v", 2, 9)]
+    after = {"v": (2, 40), "w": (1, 90)}
+
+    assert positions_before(batch, 1, after) == {"v": (1, 30)}
+    assert positions_before(batch, 2, after) == {"v": (1, 30), "w": (1, 90)}
+    assert positions_before(batch, 3, after) == {"v": (2, 9), "w": (1, 90)}
+    assert positions_before(batch, 4, after) == after
