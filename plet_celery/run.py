@@ -218,7 +218,12 @@ class Run:
             self._logger = RunLogger(self, self._writer, self._redactor, self._limits)
         stage = self._innermost()
         self._logger.write(
-            level, text.rstrip("\n"), logger=logger, stream=stream, stage=stage and stage.number, context=context
+            level,
+            text.rstrip("\n"),
+            logger=logger,
+            stream=stream,
+            stage=stage and stage.number,
+            context=context,
         )
 
     def complain(self, text: str) -> None:

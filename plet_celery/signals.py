@@ -84,8 +84,8 @@ class Recorder:
     load: Callable[[], Recording | None]
     worker: WorkerFacts = field(default_factory=WorkerFacts)
     _profiles: dict[str, TaskProfile | None] = field(default_factory=dict)
-    _publishing: ContextVar[bool] = field(
-        default_factory=lambda: ContextVar("plet_publishing", default=False)
+    _publishing: ContextVar[list[BaseException] | None] = field(
+        default_factory=lambda: ContextVar("plet_publishing", default=None)
     )
 
     def connect(self) -> None:
@@ -294,12 +294,13 @@ class Recorder:
 
     def on_before_publish(self, sender: Any = None, headers: Any = None, **kwargs: Any) -> None:
         """A message leaves: stamp the context into its headers."""
-        if not self._publishing.get() or not isinstance(headers, dict):
+        struck = self._publishing.get()
+        if struck is None or not isinstance(headers, dict):
             return
         try:
             self._stamp(headers)
-        except PASS_THROUGH:
-            raise
+        except PASS_THROUGH as error:
+            struck.append(error)
         except Exception as error:
             contain(error, "before_task_publish")
 
@@ -307,15 +308,16 @@ class Recorder:
         self, sender: Any = None, headers: Any = None, body: Any = None, **kwargs: Any
     ) -> None:
         """A message has left: write `run.queued` where a shipper serves this host."""
-        if not self._publishing.get() or not isinstance(headers, dict):
+        struck = self._publishing.get()
+        if struck is None or not isinstance(headers, dict):
             return
         try:
             recording = self.load()
             if recording is not None and recording.is_served() and self._is_recorded(str(sender), recording):
                 data = self._queued(str(sender), headers, body, kwargs.get("routing_key"), recording)
                 recording.writer.append(events.RUN_QUEUED, headers.get("id"), None, data)
-        except PASS_THROUGH:
-            raise
+        except PASS_THROUGH as error:
+            struck.append(error)
         except Exception as error:
             contain(error, "after_task_publish")
 
@@ -326,11 +328,16 @@ class Recorder:
 
         @wraps(send_task)
         def marked(*args: Any, **kwargs: Any) -> Any:
-            token = publishing.set(True)
+            struck: list[BaseException] = []
+            token = publishing.set(struck)
             try:
-                return send_task(*args, **kwargs)
+                result = send_task(*args, **kwargs)
             finally:
                 publishing.reset(token)
+            if struck:
+                # A soft limit struck inside our receiver, where Celery would have swallowed it.
+                raise struck[0]
+            return result
 
         self.app.send_task = marked  # type: ignore[method-assign]
 
