@@ -1,0 +1,142 @@
+"""`celery plet logs`: what a run logged and printed, from its host's file or from the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import click
+from rich.text import Text
+
+from plet_celery.cli.command import View, Wrong, command
+from plet_celery.cli.observe import EVERY, resolve_soon
+from plet_celery.cli.options import ALL, Level, Lines, Since
+from plet_celery.cli.runs import write_json
+from plet_celery.errors import StoreUnavailable
+from plet_celery.log_source import LogSource
+from plet_celery.store import Store, queries, records
+from plet_celery.store.records import LogLine
+from plet_celery.terminal.look import ENDS, level_name, level_style
+from plet_celery.terminal.text import printable, printable_lines
+
+_GIVE_UP = 30.0
+
+
+@command("logs")
+@click.argument("run", metavar="RUN")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until the run ends.")
+@click.option(
+    "-n", "--lines", type=Lines(), default="200", show_default=True, metavar="N|all", help="The last N lines."
+)
+@click.option("--stage", metavar="S", help="Only lines of this stage, by name or number.")
+@click.option("--level", type=Level(), metavar="L", help="Only this level and above.")
+@click.option("--since", type=Since(), metavar="5m", help="Only lines after this.")
+@click.option("--raw", is_flag=True, help="The text alone, its terminal escapes acting; only to a terminal.")
+def logs(
+    view: View,
+    *,
+    run: str,
+    follow: bool,
+    lines: int,
+    stage: str | None,
+    level: int | None,
+    since: float | None,
+    raw: bool,
+) -> None:
+    """Print what a run logged and printed.
+
+    RUN is the id, any unique prefix of it, @last or @last-failed. Ctrl-C leaves --follow with 130.
+    """
+    if raw and (view.output.as_json or not view.output.is_terminal):
+        raise Wrong(
+            "--raw lets a task's text control the terminal, so it needs one; --json has the exact text"
+        )
+    store = view.project.store()
+    run_id = resolve_soon(store, run)
+    found = queries.get_run(store, run_id)
+    source = LogSource(view.project.places.runs, store, found, stage=stage, level=level, since=since)
+    printer = _Printer(view, source, raw=raw)
+    if not source.is_local and found.log_lines:
+        click.echo("this host has no log file of the run; what follows is what the store kept", err=True)
+    if stage is not None and not follow:
+        source.check_stage()
+    printer.print(source.history(None if lines == ALL else lines))
+    if follow:
+        _follow(view, store, source, printer)
+
+
+def _follow(view: View, store: Store, source: LogSource, printer: _Printer) -> None:
+    """Print what comes until the run has ended, and what was still on its way then."""
+    lost_at: float | None = None
+    quiet = 0
+    while True:
+        new: list[LogLine] = []
+        try:
+            # Looked at before the lines: what came before the end is printed when this says so.
+            ended = queries.get_run(store, source.run_id).state in ENDS
+            new = source.new()
+            quiet, lost_at = (quiet + 1 if ended and not new else 0), None
+        except StoreUnavailable:
+            lost_at = lost_at or time.monotonic()
+            if time.monotonic() - lost_at > _GIVE_UP:
+                raise
+        printer.print(new)
+        view.output.flush()
+        # The log files are written by a loop of their own, a moment after the store.
+        if quiet >= (2 if source.is_local else 1):
+            return
+        time.sleep(EVERY)
+
+
+class _Printer:
+    def __init__(self, view: View, source: LogSource, *, raw: bool) -> None:
+        self._view = view
+        self._source = source
+        self._raw = raw
+        self._attempt = 0
+
+    def print(self, lines: Iterable[LogLine]) -> None:
+        """Write lines as they were asked for."""
+        for line in lines:
+            if self._view.output.as_json:
+                write_json(self._view, records.to_json(line))
+            elif self._raw:
+                self._view.output.line(line.text)
+            else:
+                self._announce(line)
+                self._write(line)
+
+    def _announce(self, line: LogLine) -> None:
+        """Say where another attempt begins."""
+        if self._attempt and line.attempt != self._attempt:
+            self._view.output.draw(Text(f"— attempt {line.attempt} —", style="dim"))
+        self._attempt = line.attempt
+
+    def _write(self, line: LogLine) -> None:
+        first, *rest = printable_lines(line.text)
+        if line.stream in ("gap", "plet"):
+            self._view.output.draw(Text(first, style="dim"))
+            return
+        output = self._view.output
+        clock = self._view.clock
+        stamp = clock.stamp(line.at) if not output.is_terminal else clock.at(time.time()).time(line.at)
+        head = f"{stamp} {level_name(line.level):5} "
+        stage = printable(self._source.stage_name(line))
+        body = [f"{stage}: {first}" if stage else first, *(" " * len(head) + text for text in rest)]
+        context = _context(line)
+        if output.is_plain:
+            output.line(head + body[0] + context)
+            for text in body[1:]:
+                output.line(text)
+            return
+        shown = Text(head, style="dim")
+        shown.append(body[0], style=level_style(line.level)).append(context, style="dim")
+        for text in body[1:]:
+            shown.append("\n" + text, style=level_style(line.level))
+        output.draw(shown)
+
+
+def _context(line: LogLine) -> str:
+    if not line.context:
+        return ""
+    return "  " + " ".join(f"{printable(key)}={printable(value)}" for key, value in line.context.items())

@@ -1,0 +1,108 @@
+"""Looking at runs again and again: snapshots from the store, steady while it is away for a moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Final, TypeVar
+
+from plet_celery.errors import LogNotFound, RunNotFound, StoreUnavailable
+from plet_celery.log_source import LogSource
+from plet_celery.places import Places
+from plet_celery.store import Store, queries
+from plet_celery.store.records import LogLine, Run
+from plet_celery.terminal.look import ENDS
+from plet_celery.terminal.picture import Snapshot
+
+T = TypeVar("T")
+
+EVERY: Final = 0.5
+_GIVE_UP: Final = 30.0
+_APPEAR: Final = 3.0
+_CHILDREN: Final = 200
+_LINES: Final = 8
+
+
+def resolve_soon(store: Store, text: str) -> str:
+    """Return the run's id; a full id that was called this moment is given time to reach the store.
+
+    Raises:
+        RunNotFound: it has not come within three seconds, or `text` is no full id and fits none.
+    """
+    return _soon(lambda: queries.resolve_run(store, text), patient=len(text) >= 32)
+
+
+def newest_of(store: Store, task: str) -> str:
+    """Return the id of the task's newest run, waiting three seconds for a first one.
+
+    Raises:
+        RunNotFound: none of this task has been recorded.
+    """
+
+    def find() -> str:
+        found = queries.list_runs(store, task=task, limit=1).items
+        if not found:
+            raise RunNotFound(f"no run of task {task!r} is recorded; look at: plet runs")
+        return found[0].id
+
+    return _soon(find, patient=True)
+
+
+def follow(store: Store, places: Places, run_id: str, *, with_lines: bool = True) -> Iterator[Snapshot]:
+    """Yield what is known of a run, now and every half second, until it has ended.
+
+    While the store is away the last snapshot comes again, with its trouble.
+
+    Raises:
+        StoreUnavailable: the store was away for half a minute.
+    """
+    last: Snapshot | None = None
+    lost_at: float | None = None
+    ended = False
+    while True:
+        try:
+            last, lost_at = _look(store, places, run_id, with_lines=with_lines), None
+        except StoreUnavailable as error:
+            lost_at = lost_at or time.monotonic()
+            if last is None or time.monotonic() - lost_at > _GIVE_UP:
+                raise
+            last = replace(last, trouble=str(error).split("\n")[0])
+        yield last
+        if ended:
+            return
+        # One more look after the end: the log files are written by a loop of their own.
+        ended = last.run.state in ENDS and not last.trouble
+        time.sleep(EVERY)
+
+
+def _look(store: Store, places: Places, run_id: str, *, with_lines: bool) -> Snapshot:
+    run = queries.get_run(store, run_id)
+    attempts = queries.attempts(store, run_id)
+    children = queries.children(store, run_id, limit=_CHILDREN)
+    return Snapshot(
+        run=run,
+        stages=queries.stages(store, run_id, attempts[-1].id) if attempts else [],
+        children=children,
+        more_children=len(children) >= _CHILDREN,
+        lines=_last_lines(store, places, run) if with_lines else [],
+        as_of=queries.as_of(store),
+    )
+
+
+def _last_lines(store: Store, places: Places, run: Run) -> list[LogLine]:
+    try:
+        return LogSource(places.runs, store, run).tail(_LINES)
+    except LogNotFound:
+        return []
+
+
+def _soon(find: Callable[[], T], *, patient: bool) -> T:
+    deadline = time.monotonic() + (_APPEAR if patient else 0.0)
+    while True:
+        try:
+            return find()
+        except RunNotFound:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(EVERY / 2)

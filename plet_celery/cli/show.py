@@ -1,0 +1,235 @@
+"""`celery plet show`: everything about one run on one screen, the error first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+from rich.table import Table
+from rich.text import Text
+
+from plet_celery.cli.command import View, command
+from plet_celery.cli.runs import took, write_json
+from plet_celery.store import Store, queries, records
+from plet_celery.terminal.bars import fit, groups, stage_bars
+from plet_celery.terminal.look import look
+from plet_celery.terminal.picture import group_table, headline, stage_table, state_text
+from plet_celery.terminal.text import printable, printable_lines, short_span, span
+
+if TYPE_CHECKING:
+    from plet_celery.store.records import Attempt, Run
+
+_STAGES_SHOWN = 25
+_CHILDREN = 200
+_EVENTS = 200
+_VALUE_CHARACTERS = 300
+
+
+@command("show")
+@click.argument("run", metavar="RUN")
+@click.option("--stages", "all_stages", is_flag=True, help="Every stage, of every attempt.")
+@click.option("--events", is_flag=True, help="What happened, in order.")
+def show(view: View, *, run: str, all_stages: bool, events: bool) -> None:
+    """Show one run: stages, error, metadata, attempts.
+
+    RUN is the id, any unique prefix of it, @last or @last-failed.
+    """
+    store = view.project.store()
+    run_id = queries.resolve_run(store, run)
+    if view.output.as_json:
+        _print_json(view, store, run_id, all_stages=all_stages, events=events)
+        return
+    found = queries.get_run(store, run_id)
+    attempts = queries.attempts(store, run_id)
+    _head(view, found)
+    _error(view, found)
+    _stages(view, store, found, attempts, everything=all_stages)
+    _mapping(view, "Metadata", found.metadata)
+    _arguments(view, found)
+    if len(attempts) > 1:
+        _attempts(view, attempts)
+    _children(view, store, found)
+    if events:
+        _events(view, store, run_id)
+    _where_next(view, found)
+
+
+def _print_json(view: View, store: Store, run_id: str, *, all_stages: bool, events: bool) -> None:
+    value = records.to_json(queries.get_run(store, run_id))
+    if all_stages:
+        value["stages"] = [records.to_json(stage) for stage in queries.stages(store, run_id)]
+    if events:
+        value["events"] = [
+            records.to_json(event) for event in queries.run_events(store, run_id, limit=_EVENTS)
+        ]
+    write_json(view, value)
+
+
+def _head(view: View, run: Run) -> None:
+    clock = view.clock
+    view.output.draw(headline(run, clock, view.output))
+    facts = {
+        "run": printable(run.id),
+        "queued": clock.both(run.queued_at),
+        "started": clock.both(run.started_at),
+        "ended": clock.both(run.ended_at),
+        "waited": span(run.waited) if run.waited is not None else "",
+        "took": span(took(run, clock.now), whole=run.ended_at is None) if run.started_at is not None else "",
+        "attempt": f"{run.attempt} of {run.attempts}" if (run.attempts or 0) > 1 else "",
+        "worker": printable(run.worker or ""),
+        "queue": printable(run.queue or ""),
+        "trigger": printable(run.trigger or ""),
+        "user": printable(run.user or ""),
+        "tenant": printable(run.tenant or ""),
+        "parent": printable(run.parent_id or ""),
+        "reason": printable(run.reason or ""),
+        "dropped": f"{run.dropped} events, by a limit" if run.dropped else "",
+    }
+    grid = _grid()
+    for name, value in facts.items():
+        if value:
+            grid.add_row(Text(f"  {name}", style="dim"), Text(value))
+    view.output.draw(grid)
+
+
+def _error(view: View, run: Run) -> None:
+    if not run.error:
+        return
+    _title(view, "Error")
+    kind, message = str(run.error.get("type") or "Error"), str(run.error.get("message") or "")
+    first, *rest = printable_lines(f"{kind}: {message}" if message else kind)
+    view.output.draw(Text("\n".join([f"  {first}", *(f"    {line}" for line in rest)]), style="red"))
+    own = [frame for frame in _frames(run.error) if frame.get("own")]
+    if own:
+        at = own[-1]
+        where = f"{at.get('file')}:{at.get('line')} in {at.get('function')}"
+        view.output.draw(Text(f"  at {printable(where)}", style="bold"))
+    trace = str(run.error.get("traceback") or "")
+    if trace.strip():
+        view.output.draw(Text("\n".join(f"  {line}" for line in printable_lines(trace)), style="dim"))
+
+
+def _frames(error: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    frames = error.get("frames")
+    return [frame for frame in frames if isinstance(frame, dict)] if isinstance(frames, list) else []
+
+
+def _stages(view: View, store: Store, run: Run, attempts: Sequence[Attempt], *, everything: bool) -> None:
+    shown = list(attempts) if everything else list(attempts[-1:])
+    for attempt in shown:
+        bars = stage_bars(queries.stages(store, run.id, attempt.id), now=view.clock.now)
+        if not bars:
+            continue
+        _title(view, f"Stages of attempt {attempt.number}" if len(shown) > 1 else "Stages")
+        rows = fit(bars, len(bars) if everything else _STAGES_SHOWN)
+        _indent(view, stage_table(rows, width=view.output.width - 2, output=view.output))
+        if len(rows) < len(bars):
+            view.output.draw(Text("  all of them: show --stages", style="dim"))
+
+
+def _mapping(view: View, title: str, values: dict[str, Any] | None) -> None:
+    if not values:
+        return
+    _title(view, title)
+    grid = _grid()
+    for key, value in values.items():
+        grid.add_row(Text(f"  {printable(key)}", style="dim"), Text(_value(value)))
+    view.output.draw(grid)
+
+
+def _arguments(view: View, run: Run) -> None:
+    shown: dict[str, Any] = {}
+    for number, value in enumerate(run.args if isinstance(run.args, list) else []):
+        shown[f"[{number}]"] = value
+    if isinstance(run.kwargs, dict):
+        shown |= run.kwargs
+    _mapping(view, "Arguments", shown)
+    if run.result is not None:
+        _mapping(view, "Result", run.result if isinstance(run.result, dict) else {"value": run.result})
+
+
+def _attempts(view: View, attempts: Sequence[Attempt]) -> None:
+    _title(view, "Attempts")
+    grid = _grid()
+    for one in attempts:
+        grid.add_row(
+            Text(f"  {one.number}", style="dim"),
+            state_text(one.state, view.output),
+            Text(view.clock.ago(one.started_at), style="dim"),
+            Text(short_span(one.runtime), justify="right"),
+            Text(_attempt_reason(one), style=look(one.state).style),
+        )
+    view.output.draw(grid)
+
+
+def _attempt_reason(attempt: Attempt) -> str:
+    if attempt.error:
+        first = str(attempt.error.get("message") or "").strip().split("\n")[0]
+        return printable(f"{attempt.error.get('type')}: {first}")
+    return printable(attempt.reason or "")
+
+
+def _children(view: View, store: Store, run: Run) -> None:
+    children = queries.children(store, run.id, limit=_CHILDREN)
+    if not children:
+        return
+    _title(view, "Child runs")
+    found, more = groups(children), len(children) >= _CHILDREN
+    _indent(view, group_table(found, width=view.output.width - 2, output=view.output, more=more))
+    bad = [child for child in children if child.state in ("failed", "timed_out", "lost")]
+    for child in bad[:5]:
+        line = Text("  ")
+        line.append_text(state_text(child.state, view.output)).append(f" {child.short_id}  ", style="dim")
+        message = (child.error or {}).get("message") or child.reason or ""
+        line.append(printable(str(message).split("\n")[0]), style="red")
+        line.no_wrap, line.overflow = True, "ellipsis"
+        view.output.draw(line)
+
+
+def _events(view: View, store: Store, run_id: str) -> None:
+    _title(view, "Events")
+    grid = _grid()
+    for event in queries.run_events(store, run_id, limit=_EVENTS):
+        grid.add_row(
+            Text(f"  {view.clock.stamp(event.at)}", style="dim"),
+            Text(printable(event.kind)),
+            Text(_event_text(event)),
+        )
+    view.output.draw(grid)
+
+
+def _event_text(event: Any) -> str:
+    if event.text:
+        return printable(event.text)
+    return _value(event.data) if event.data else ""
+
+
+def _where_next(view: View, run: Run) -> None:
+    if not run.log_lines or view.output.is_plain:
+        return
+    lines = "line" if run.log_lines == 1 else "lines"
+    view.output.line()
+    text = f"{run.log_lines} {lines} of log: {view.project.prefix} logs {run.short_id}"
+    view.output.draw(Text(text, style="dim"))
+
+
+def _title(view: View, text: str) -> None:
+    view.output.line()
+    view.output.draw(Text(text, style="bold"))
+
+
+def _indent(view: View, renderable: Any) -> None:
+    from rich.padding import Padding
+
+    view.output.draw(Padding(renderable, (0, 0, 0, 2), expand=False))
+
+
+def _grid() -> Table:
+    return Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+
+
+def _value(value: Any) -> str:
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return printable(text if len(text) <= _VALUE_CHARACTERS else text[:_VALUE_CHARACTERS] + "…")

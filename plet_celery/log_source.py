@@ -1,0 +1,210 @@
+"""Where a run's log is read from: this host's log folder, else what the store kept.
+
+A run that went on on another host is read from both: its attempts here from the files, the others
+from the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from plet_celery.errors import HomeError, LogNotFound
+from plet_celery.logfiles import Line, RunLog, find_folders
+from plet_celery.store import Store, queries
+from plet_celery.store.records import LogLine, Run
+
+# A log of 64 MiB (plet_run_max_log_bytes) is the largest there is; a page keeps memory small.
+_TAIL_BYTES: Final = 64 << 20
+_PAGE: Final = 2000
+
+_Key = tuple[int, int, int]
+
+
+class LogSource:
+    """The log of one run, oldest line first; `new()` gives what has come since.
+
+    Attributes:
+        is_local: a folder of the run is on this host.
+    """
+
+    def __init__(
+        self,
+        runs: Path,
+        store: Store,
+        run: Run,
+        *,
+        stage: str | None = None,
+        level: int | None = None,
+        since: float | None = None,
+    ) -> None:
+        """Look for the run's folders; read nothing yet.
+
+        Args:
+            runs: the root of the log folders (`home/runs`).
+            stage: only lines of this stage and those within it, by name or number.
+            level: lowest level, as a number of `logging`.
+            since: earliest wall time.
+        """
+        self.run_id = run.id
+        self._runs = runs
+        self._store = store
+        self._run = run
+        self._stage = stage
+        self._level = level
+        self._since = since
+        self._positions: dict[Path, str] = {}
+        self._seen: set[_Key] = set()
+        self._store_version: int | None = None
+        self._look()
+
+    def tail(self, count: int) -> list[LogLine]:
+        """Return the last `count` lines."""
+        return list(self.history(count))
+
+    def history(self, count: int | None) -> Iterator[LogLine]:
+        """Yield the last `count` lines, or all of them; `new` goes on behind."""
+        stored = [line for line in self._stored() if self._wants(line)]
+        self._seen.update(map(_key, stored))
+        self._store_version = self._run.version
+        if count is None:
+            yield from stored
+            for folder in self._folders:
+                yield from self._whole(folder)
+            return
+        found = list(stored)
+        for folder in self._folders:
+            # Before the tail: what comes in between is told once, by `_seen`.
+            self._positions[folder] = RunLog(folder).position()
+            found += self._local_tail(folder, count)
+        found.sort(key=lambda line: line.attempt)
+        found = found[len(found) - min(count, len(found)) :]
+        self._seen.update(map(_key, found))
+        yield from found
+
+    def new(self) -> list[LogLine]:
+        """Return the lines that have come since the last call, or since `history`."""
+        self._run = queries.get_run(self._store, self.run_id)
+        has_changed = self._run.version != self._store_version
+        if has_changed:
+            self._look()
+        found = [line for folder in self._folders for line in self._followed(folder)]
+        found = [line for line in found if _key(line) not in self._seen]
+        if has_changed:
+            self._store_version = self._run.version
+            stored = [line for line in self._stored() if self._wants(line) and _key(line) not in self._seen]
+            # Files are read from a position; only what the store keeps comes again and again.
+            self._seen.update(map(_key, stored))
+            found += stored
+        return found
+
+    def check_stage(self) -> None:
+        """Check that the stage asked for exists.
+
+        Raises:
+            LogNotFound: it does not; names those that do.
+        """
+        if not self._pairs:
+            known = ", ".join(dict.fromkeys(self._names.values())) or "none"
+            raise LogNotFound(f"run {self._run.short_id} has no stage {self._stage!r}; it has: {known}")
+
+    def stage_name(self, line: LogLine) -> str:
+        """Return the name of a line's stage; empty where it has none."""
+        if line.stage is None:
+            return ""
+        return self._names.get((line.attempt, line.stage), f"#{line.stage}")
+
+    def _look(self) -> None:
+        """Learn which folders are here, which attempts are not, and what the stages are called."""
+        attempts = queries.attempts(self._store, self.run_id)
+        try:
+            self._folders = find_folders(self._runs, self._run.log_folders) if self._runs.is_dir() else []
+        except HomeError:
+            self._folders = []  # not ours to read: what the store kept is
+        self.is_local = bool(self._folders)
+        here = {str(folder.relative_to(self._runs)) for folder in self._folders}
+        self._elsewhere = {one.number for one in attempts if one.log_folder not in here}
+        if len(self._run.log_folders) == len(self._folders):
+            self._elsewhere = set()
+        numbers = {one.id: one.number for one in attempts}
+        stages = queries.stages(self._store, self.run_id)
+        self._names = {(numbers.get(one.attempt_id, 0), one.number): one.name for one in stages}
+        parents = {(numbers.get(one.attempt_id, 0), one.number): one.parent for one in stages}
+        self._pairs = _within(self._stage, self._names, parents) if self._stage is not None else set()
+
+    def _whole(self, folder: Path) -> Iterator[LogLine]:
+        more = True
+        while more:
+            page = RunLog(folder).follow(self._positions.get(folder, ""), limit=_PAGE, raw=True)
+            self._positions[folder], more = page.position, page.more
+            yield from self._wanted(page.lines)
+
+    def _followed(self, folder: Path) -> list[LogLine]:
+        try:
+            return list(self._whole(folder))
+        except LogNotFound:  # pruned, or not written yet
+            return []
+
+    def _local_tail(self, folder: Path, count: int) -> list[LogLine]:
+        log = RunLog(folder)
+        if self._stage is None:
+            found = log.tail(count, level=self._level, since=self._since, raw=True, max_bytes=_TAIL_BYTES)
+            return list(self._wanted(found))
+        lines: list[LogLine] = []
+        for attempt, stage in sorted(self._pairs):
+            part = log.tail(
+                count, level=self._level, since=self._since, attempt=attempt, stage=stage, raw=True
+            )
+            lines += self._wanted(part)
+        return sorted(lines, key=lambda line: (line.attempt, line.line))
+
+    def _stored(self) -> list[LogLine]:
+        if not self.is_local:
+            return list(queries.stored_log(self._store, self.run_id))
+        return [
+            line
+            for attempt in sorted(self._elsewhere)
+            for line in queries.stored_log(self._store, self.run_id, attempt=attempt)
+        ]
+
+    def _wanted(self, lines: Iterable[Line]) -> Iterator[LogLine]:
+        return (line for line in map(_as_log_line, lines) if self._wants(line))
+
+    def _wants(self, line: LogLine) -> bool:
+        return (
+            (self._level is None or line.level >= self._level)
+            and (self._since is None or line.at >= self._since)
+            and (self._stage is None or (line.attempt, line.stage) in self._pairs)
+        )
+
+
+def _within(
+    wanted: str, names: dict[tuple[int, int], str], parents: dict[tuple[int, int], int | None]
+) -> set[tuple[int, int]]:
+    """Return (attempt, number) of the stages of this name or number, and of all within them."""
+    found = {place for place, name in names.items() if wanted in (name, str(place[1]))}
+    for place in sorted(names):  # an enclosing stage has a lower number
+        attempt, parent = place[0], parents[place]
+        if parent is not None and (attempt, parent) in found:
+            found.add(place)
+    return found
+
+
+def _as_log_line(line: Line) -> LogLine:
+    return LogLine(
+        attempt=line.attempt,
+        line=line.line,
+        at=line.at,
+        level=line.level,
+        logger=line.logger,
+        stream=line.stream,
+        stage=line.stage,
+        text=line.text,
+        context=line.context,
+    )
+
+
+def _key(line: LogLine) -> _Key:
+    """What tells two lines apart whether they come from the store or from a file."""
+    return line.attempt, line.line, hash((round(line.at * 1000), line.text))

@@ -1,0 +1,184 @@
+"""What a bar shows: stages in tree order, groups of child runs, and which rows to keep when there are many.
+
+Plain values only; drawing is in `picture.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from plet_celery.terminal.look import ENDS
+
+_DEPTH_SHOWN: Final = 6
+"""Deeper stages are indented no further: a thousand levels must not push the text off the screen."""
+
+
+@dataclass(frozen=True)
+class StageBar:
+    """One stage as it is shown."""
+
+    name: str
+    state: str
+    current: float = 0
+    total: float | None = None
+    unit: str = ""
+    elapsed: float | None = None
+    message: str = ""
+    depth: int = 0
+    number: int = 0
+
+    @property
+    def fraction(self) -> float | None:
+        """Share done, 0..1; None without a total."""
+        if self.state in ("succeeded", "skipped"):
+            return 1.0
+        if not self.total or self.total < 0:
+            return None
+        return min(1.0, max(0.0, self.current / self.total))
+
+    @property
+    def amount(self) -> str:
+        """How much is done: `412/668 files`, `12 files`, or nothing."""
+        if self.state == "planned":
+            return ""
+        if not self.total:
+            done = count(self.current) if self.current else ""
+        else:
+            done = f"{count(self.current)}/{count(self.total)}"
+        return f"{done} {self.unit}".strip() if done else ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The child runs of one task, as one row."""
+
+    task: str
+    size: int
+    states: dict[str, int]
+    fraction: float
+    """Mean share done of its members; an ended one counts as done."""
+
+    @property
+    def state(self) -> str:
+        """The state that deserves attention first."""
+        for state in ("running", "retrying", "queued"):
+            if self.states.get(state):
+                return "running" if len(self.states) > 1 else state
+        bad = [state for state in self.states if state not in ("succeeded", "ignored")]
+        return bad[0] if bad else "succeeded"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows that are not shown."""
+
+    states: dict[str, int]
+
+    @property
+    def text(self) -> str:
+        """`… 12 succeeded, 3 planned`."""
+        return "… " + ", ".join(f"{number} {state}" for state, number in self.states.items())
+
+
+def count(number: float) -> str:
+    """Return a number for people: `412`, `48 112`, `3.5`."""
+    if not math.isfinite(number):
+        return "?"
+    if number != int(number):
+        return f"{number:.4g}" if abs(number) < 10_000 else count(round(number))
+    whole = int(number)
+    return f"{whole:,}".replace(",", " ") if abs(whole) >= 10_000 else str(whole)
+
+
+def amount(current: float | None, total: float | None, unit: str | None) -> str:
+    """Return `412/668 files`, `12 files`, or nothing."""
+    return StageBar("", "running", current or 0, total, unit or "").amount
+
+
+def stage_bars(stages: Sequence[Any], *, now: float) -> list[StageBar]:
+    """Return the stages of one attempt in tree order: each under the one that encloses it.
+
+    Args:
+        stages: records with the fields of `Stage`.
+        now: what the elapsed time of a running stage counts to.
+    """
+    by_number = {stage.number: stage for stage in stages}
+    inner: dict[int, list[Any]] = {}
+    for stage in sorted(stages, key=lambda one: one.number):
+        # An enclosing stage was started before; anything else is damage and stands at the top.
+        parent = stage.parent or 0
+        if parent not in by_number or parent >= stage.number:
+            parent = 0
+        inner.setdefault(parent, []).append(stage)
+    shown = []
+    waiting = [(stage, 0) for stage in reversed(inner.get(0, []))]
+    while waiting:
+        stage, depth = waiting.pop()
+        shown.append(_bar(stage, min(depth, _DEPTH_SHOWN), now))
+        waiting.extend((child, depth + 1) for child in reversed(inner.get(stage.number, [])))
+    return shown
+
+
+def groups(children: Iterable[Any]) -> list[Group]:
+    """Return child runs as one group a task, in the order in which the tasks first appear."""
+    states: dict[str, Counter[str]] = {}
+    done: Counter[str] = Counter()
+    for run in children:
+        states.setdefault(run.task, Counter())[run.state] += 1
+        done[run.task] += 100 if run.state in ENDS else max(0, min(100, run.percent or 0))
+    return [
+        Group(task, found.total(), dict(found), done[task] / 100 / found.total())
+        for task, found in states.items()
+    ]
+
+
+def fit(bars: Sequence[StageBar], rows: int) -> list[StageBar | Fold]:
+    """Return at most about `rows` rows: what is going on or failed, and its surroundings; the rest folded.
+
+    At most one fold stands between two shown rows, and they count as rows, so that the
+    picture never outgrows its place by more than the first and the last fold.
+    """
+    if len(bars) <= rows:
+        return list(bars)
+    focus = max((i for i, bar in enumerate(bars) if bar.state == "running"), default=len(bars) - 1)
+    ranked = sorted(
+        range(len(bars)), key=lambda i: (bars[i].state not in ("running", "failed"), abs(i - focus))
+    )
+    kept = set(ranked[: max(1, rows - 2)])
+    shown: list[StageBar | Fold] = []
+    hidden: Counter[str] = Counter()
+    for index, bar in enumerate(bars):
+        if index not in kept:
+            hidden[bar.state] += 1
+            continue
+        if hidden:
+            shown.append(Fold(dict(hidden)))
+            hidden.clear()
+        shown.append(bar)
+    return [*shown, Fold(dict(hidden))] if hidden else shown
+
+
+def indented(bar: StageBar) -> str:
+    """Return the name with its place in the tree."""
+    return "  " * bar.depth + bar.name
+
+
+def _bar(stage: Any, depth: int, now: float) -> StageBar:
+    elapsed = stage.elapsed
+    if stage.state == "running" and stage.started_at is not None:
+        elapsed = max(0.0, now - stage.started_at)
+    return StageBar(
+        name=stage.name,
+        state=stage.state,
+        current=stage.current or 0,
+        total=stage.total,
+        unit=stage.unit or "",
+        elapsed=elapsed,
+        message=stage.message or "",
+        depth=depth,
+        number=stage.number,
+    )

@@ -1,0 +1,114 @@
+"""Where a command's answer goes: plain lines in a pipe, colours and live drawing on a terminal.
+
+Plain means no escape sequence at all: stdout is no terminal, `NO_COLOR`, `--no-color`, or a dumb one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TextIO
+
+import msgspec
+
+from plet_celery.terminal.look import Look, look
+from plet_celery.terminal.text import escape_json
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+# A pipe has no width: wide enough that no cell is ever cut or folded there.
+_PIPE_WIDTH = 100_000
+_NARROWEST = 20
+
+
+class Output:
+    """The answer's way out: one per command."""
+
+    def __init__(
+        self, stream: TextIO | None = None, *, no_color: bool = False, as_json: bool = False
+    ) -> None:
+        """Look at the stream once; `sys.stdout` by default.
+
+        Args:
+            no_color: plain text also on a terminal.
+            as_json: JSON lines only; nothing is ever drawn.
+        """
+        # A process whose stdout was closed before it started has None here.
+        self.stream: TextIO = stream or sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+        self.as_json = as_json
+        self.is_terminal = self.stream.isatty()
+        self.is_plain = not self.is_terminal or no_color or as_json or _plain_wanted(os.environ)
+        self.has_signs = (getattr(self.stream, "encoding", None) or "utf-8").lower().startswith("utf")
+        reconfigure = getattr(self.stream, "reconfigure", None)
+        if reconfigure is not None:
+            # A sign or a task's text outside the terminal's encoding is shown as its code.
+            reconfigure(errors="backslashreplace")
+
+    @property
+    def width(self) -> int:
+        """Columns now; a terminal may be resized while we draw."""
+        if not self.is_terminal:
+            return _PIPE_WIDTH
+        return max(_NARROWEST, shutil.get_terminal_size((80, 24)).columns)
+
+    @property
+    def height(self) -> int:
+        """Rows now."""
+        return shutil.get_terminal_size((80, 24)).lines
+
+    @cached_property
+    def console(self) -> Console:
+        """A rich console that takes text literally: no markup, no emoji names, no highlighting."""
+        from rich.console import Console  # 0.1 s: only where something is drawn
+
+        return Console(
+            file=self.stream,
+            force_terminal=not self.is_plain,
+            color_system=None if self.is_plain else "auto",
+            width=None if self.is_terminal else _PIPE_WIDTH,
+            markup=False,
+            emoji=False,
+            highlight=False,
+            legacy_windows=False,
+        )
+
+    def sign(self, state: str) -> str:
+        """Return the state's sign, in ASCII where the encoding has no other."""
+        shown = look(state)
+        return shown.sign if self.has_signs else shown.ascii_sign
+
+    def look(self, state: str) -> Look:
+        """Return the state's sign, word and style."""
+        return look(state)
+
+    def line(self, text: str = "") -> None:
+        """Write one line of text that is already `printable`."""
+        self.stream.write(text + "\n")
+
+    def draw(self, renderable: RenderableType) -> None:
+        """Write something of rich's; without trailing blanks where it is plain."""
+        if not self.is_plain:
+            self.console.print(renderable)
+            return
+        with self.console.capture() as captured:
+            self.console.print(renderable)
+        for line in captured.get().splitlines():
+            self.stream.write(line.rstrip() + "\n")
+
+    def json(self, value: Any, fields: Sequence[str] = ()) -> None:
+        """Write one JSON object as one line, all of it or the `fields` in their order."""
+        if fields:
+            value = {name: value[name] for name in fields}
+        self.line(escape_json(msgspec.json.encode(value).decode()))
+
+    def flush(self) -> None:
+        """Hand over what was written; a reader that has gone away shows here at the latest."""
+        self.stream.flush()
+
+
+def _plain_wanted(environ: os._Environ[str]) -> bool:
+    return bool(environ.get("NO_COLOR")) or environ.get("TERM") in ("dumb", "unknown")
