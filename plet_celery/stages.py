@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Iterator
 from operator import length_hint
+from time import monotonic
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
@@ -21,6 +21,7 @@ Number = int | float
 # for too long when the loop slows down; a call slower than 1 ms is looked at every time.
 _K_MAX = 4
 _SLOW_CALL = 0.001
+_FAST_LOOP = _SLOW_CALL * (1 << _K_MAX)
 
 
 class StageHost(Protocol):
@@ -198,7 +199,7 @@ class Stage:
             if isinstance(error, GeneratorExit):
                 # track()'s loop was left by `break` or by an exception: Python tells a generator
                 # no difference. What comes next in the task will.
-                self._left_at = time.monotonic()
+                self._left_at = monotonic()
                 self._host.stage_left(self)
             else:
                 self.end(state_after(error), error)
@@ -215,8 +216,8 @@ class Stage:
             self._start()
         self.state = state
         self._done = self._number()
-        self.ended = self._left_at or time.monotonic()
-        self._left = 1
+        self.ended = self._left_at or monotonic()
+        self._left, self._k = 1, 0
         self._host.stage_ended(self, error)
 
     def flush(self, now: float) -> None:
@@ -228,19 +229,24 @@ class Stage:
         if self.state is not StageState.PLANNED:
             return
         self.state = StageState.RUNNING
-        self.started = self._looked = time.monotonic()
+        self.started = self._looked = monotonic()
         self._next_write = self.started + self._host.progress_every
         self._written = self._value()
         self._host.stage_started(self)
 
     def _look(self) -> None:
+        now = monotonic()
+        if self._k == _K_MAX and now < self._next_write and now - self._looked < _FAST_LOOP:
+            # The common case of a tight loop: nothing to write, nothing to adapt.
+            self._looked = now
+            self._left = 1 << _K_MAX
+            return
         if self.ended:
             self._left = 1
             self._complain("progress after the stage's end is ignored")
             return
         if self.state is StageState.PLANNED:
             self._start()
-        now = time.monotonic()
         slow = (now - self._looked) > _SLOW_CALL * (1 << self._k)
         self._k = 0 if slow else min(_K_MAX, self._k + 1)
         self._left = 1 << self._k
@@ -289,7 +295,7 @@ class FoldedStage(Stage):
     def end(self, state: StageState, error: BaseException | None = None) -> None:
         if not self.ended:
             self.state = state
-            self.ended = time.monotonic()
+            self.ended = monotonic()
             self._other.advance()
 
 
@@ -302,10 +308,14 @@ def iterate(iterable: Iterable[T], stage: Stage) -> Iterator[T]:
                 yield item
                 left -= 1
                 if not left:
-                    # The batch counts as one call, else advance() would take its own steps on top.
-                    stage._left = 0
-                    stage.advance(batch)
-                    left = batch = max(1, stage._left)
+                    try:
+                        stage._done += batch
+                        stage._look()
+                    except PASS_THROUGH:
+                        raise
+                    except Exception as error:
+                        contain(error, "stage.track")
+                    left = batch = stage._left if stage._left > 0 else 1
         finally:
             if batch != left:
                 stage.advance(batch - left)
