@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,9 +34,11 @@ def standard_library() -> Path:
 
 def find_sources(root: Path) -> Iterator[Path]:
     """Yield the Python files under `root` in a stable order, without installed packages."""
-    for path in sorted(root.rglob("*.py")):
-        if path.is_file() and not _NOT_THE_STANDARD_LIBRARY & set(path.relative_to(root).parts):
-            yield path
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(set(folders) - _NOT_THE_STANDARD_LIBRARY)
+        for name in sorted(names):
+            if name.endswith(".py"):
+                yield Path(folder, name)
 
 
 def digest(path: Path) -> str:

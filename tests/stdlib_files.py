@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
+import functools
 import sysconfig
 import tokenize
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-_INSTALLED = ("site-packages", "dist-packages", "__pycache__")
+_INSTALLED = {"site-packages", "dist-packages", "__pycache__"}
 
 
-def standard_library_files() -> list[Path]:
-    """All Python files of the interpreter itself, in the order of their paths."""
-    files: list[Path] = []
-    for folder, folders, names in os.walk(sysconfig.get_paths()["stdlib"]):
-        folders[:] = [name for name in folders if name not in _INSTALLED]
-        files += [Path(folder, name) for name in names if name.endswith(".py")]
-    return sorted(files)
+@functools.cache
+def standard_library_files() -> frozenset[Path]:
+    """All Python files of the interpreter itself."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    files = root.rglob("*.py")
+    return frozenset(path for path in files if not _INSTALLED & set(path.relative_to(root).parts))
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Counts:
     classes: int = 0
 
 
-def count_keywords(files: list[Path]) -> Counts:
+def count_keywords(files: Collection[Path]) -> Counts:
     """Count definitions by their keywords; a file that does not compile has none."""
     counts = Counts(files=len(files))
     for path in files:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from stdlib_files import count_keywords, standard_library_files
 from waiting import wait_until
 
 from example_project.index import search
+from example_project.sources import standard_library
 
 ROOT = Path(__file__).parents[2]
 CELERY = [sys.executable, "-P", "-m", "celery", "-A", "example_project", "plet"]
@@ -28,6 +30,7 @@ class Census:
     """What one census left behind."""
 
     home: Path
+    sources: Path
     run: dict[str, Any]
     runs: list[dict[str, Any]]
     """All recorded runs, also those that beat started meanwhile."""
@@ -49,11 +52,24 @@ def recorded(home: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def some_sources(folder: Path) -> Path:
+    """A copy of a part of the standard library, with two files that are no Python."""
+    chosen = sorted(standard_library_files())[: FILES - 2]
+    for path in chosen:
+        copy = folder / path.relative_to(standard_library())
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    (folder / "python2.py").write_text("print 'long ago'\n")
+    (folder / "nul.py").write_bytes(b"x = '\0'\n")
+    return folder
+
+
 @pytest.fixture(scope="module")
 def census(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Census]:
     """One census of a part of the standard library; the stack stays up until beat has had its turn."""
     home = tmp_path_factory.mktemp("census") / "home"
-    options = json.dumps({"limit": FILES, "batch_size": 50})
+    sources = some_sources(tmp_path_factory.mktemp("sources"))
+    options = json.dumps({"root": str(sources), "batch_size": 50})
     with subprocess.Popen(
         [*CELERY, "up", "--json", "--call", "example_project.census", options],
         cwd=ROOT,
@@ -78,12 +94,12 @@ def census(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Census]:
             output, _ = process.communicate(timeout=60)
         finally:
             process.kill()
-    yield Census(home, json.loads(output.splitlines()[-1]), runs, process.returncode)
+    yield Census(home, sources, json.loads(output.splitlines()[-1]), runs, process.returncode)
     assert processes_of(home) == []
 
 
 def test_its_counts_equal_those_of_an_independent_pass(census: Census) -> None:
-    counts = count_keywords(standard_library_files()[:FILES])
+    counts = count_keywords(list(census.sources.rglob("*.py")))
 
     result = census.run["result"]
 
@@ -93,6 +109,7 @@ def test_its_counts_equal_those_of_an_independent_pass(census: Census) -> None:
         counts.classes,
     )
     assert result["symbols"] == counts.functions + counts.classes
+    assert (result["files"], result["unparsable"]) == (FILES, 2)
 
 
 def test_the_called_id_ends_with_the_report(census: Census) -> None:
