@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from plet_celery.errors import SchemaError, StaleWrite
-from plet_celery.events import Event
+from plet_celery.errors import SchemaError, StaleWrite, StoreUnavailable
+from plet_celery.events import EVENTS_DROPPED, Event
 from plet_celery.journal_place import JournalInfo, remember_store
 from plet_celery.journal_reader import Batch, Reader
 
@@ -106,7 +106,8 @@ class StoreSink:
         """Store a batch in one transaction."""
         store = self._opened()
         assert self._lease is not None
-        result = store.ingest(self._lease, batch.events, batch.positions, limits=self._limits, now=now)
+        events = [*batch.events, *dropped(batch, now)]
+        result = store.ingest(self._lease, events, batch.positions, limits=self._limits, now=now)
         if result.dead_letters:
             log.warning("store refused events: dead_letters=%d", result.dead_letters)
 
@@ -158,14 +159,46 @@ class StoreSink:
 
     def _take_lease(self, store: Store) -> Lease:
         holder = self._holder
-        return store.take_lease(
-            self._journal.journal_id,
-            host=holder.host,
-            machine=holder.machine,
-            boot=holder.boot,
-            pid=holder.pid,
-            now=self._now(),
+        try:
+            return store.take_lease(
+                self._journal.journal_id,
+                host=holder.host,
+                machine=holder.machine,
+                boot=holder.boot,
+                pid=holder.pid,
+                now=self._now(),
+            )
+        except StaleWrite as error:
+            # Not ours to lose: another machine stores this journal, or did a moment ago. Only this
+            # sink waits for it to be over.
+            raise StoreUnavailable(str(error)) from error
+
+
+def dropped(batch: Batch, now: float) -> list[Event]:
+    """Return what writers of this batch say they had to drop, as one event a writer.
+
+    The counts ride in records (`x`), which are events of their own. This one's offset is the last byte
+    of the writer's last record in the batch: no record begins there.
+    """
+    newest = {event.writer: event for event in batch.events}
+    told = []
+    for writer, reasons in batch.drops.items():
+        segment, offset = batch.positions[writer]
+        last = newest.get(writer)
+        told.append(
+            Event(
+                kind=EVENTS_DROPPED,
+                wall=last.wall if last else now,
+                mono=last.mono if last else 0.0,
+                run=None,
+                attempt=None,
+                data={"count": sum(reasons.values()), "reasons": reasons},
+                writer=writer,
+                segment=segment,
+                offset=max(0, offset - 1),
+            )
         )
+    return told
 
 
 class LogFileSink:

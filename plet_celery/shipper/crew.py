@@ -43,7 +43,7 @@ def make_crew(
         store_hooks: `before_pass` and `after_pass` of the store's loop.
     """
     from plet_celery.logfiles import LogLimits
-    from plet_celery.store import IngestLimits
+    from plet_celery.store.limits import IngestLimits
 
     chosen = config.settings
     store_sink = StoreSink(
@@ -52,7 +52,7 @@ def make_crew(
         holder=Holder(
             host=socket.gethostname(), machine=host.machine_id(), boot=host.boot_id(), pid=os.getpid()
         ),
-        limits=IngestLimits(),
+        limits=IngestLimits.of(chosen),
         migrates=config.is_embedded_store,
         fence=fence,
         now=time.time,

@@ -1,0 +1,38 @@
+"""A shipper whose sinks keep their checkpoints apart from their data: the negative control.
+
+The store's positions are committed before its rows, the log files' after their lines. A kill in
+between loses rows and doubles lines; a test that does not notice that proves nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+from plet_celery import sinks
+from plet_celery.journal_reader import Batch
+
+
+def positions_first(apply: Any) -> Any:
+    def careless(sink: Any, batch: Batch, now: float) -> None:
+        apply(sink, replace(batch, events=[]), now)
+        apply(sink, replace(batch, positions={}), now)
+
+    return careless
+
+
+def positions_last(apply: Any) -> Any:
+    def careless(sink: Any, batch: Batch, now: float) -> None:
+        apply(sink, replace(batch, positions={}), now)
+        apply(sink, replace(batch, events=[]), now)
+
+    return careless
+
+
+if __name__ == "__main__":
+    setattr(sinks.StoreSink, "apply", positions_first(sinks.StoreSink.apply))  # noqa: B010
+    setattr(sinks.LogFileSink, "apply", positions_last(sinks.LogFileSink.apply))  # noqa: B010
+    from plet_celery.shipper.__main__ import main
+
+    sys.exit(main())
