@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from plet_celery.current import current_run as current_run
+    from plet_celery.current import stage as stage
+    from plet_celery.current import track as track
     from plet_celery.errors import PletError as PletError
     from plet_celery.plet import Plet as Plet
     from plet_celery.result import TrackedResult as TrackedResult
     from plet_celery.run import Run as Run
-    from plet_celery.run import current_run as current_run
-    from plet_celery.run import stage as stage
-    from plet_celery.run import track as track
     from plet_celery.stages import Stage as Stage
     from plet_celery.task import TrackedTask as TrackedTask
 
@@ -28,9 +28,9 @@ _HOMES = {
     "Stage": "plet_celery.stages",
     "TrackedResult": "plet_celery.result",
     "TrackedTask": "plet_celery.task",
-    "current_run": "plet_celery.run",
-    "stage": "plet_celery.run",
-    "track": "plet_celery.run",
+    "current_run": "plet_celery.current",
+    "stage": "plet_celery.current",
+    "track": "plet_celery.current",
 }
 
 __all__ = [

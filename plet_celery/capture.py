@@ -13,9 +13,10 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, Final, TextIO
 
+from plet_celery.current import active_run
 from plet_celery.guard import PASS_THROUGH, contain
 from plet_celery.redaction import safe_repr
-from plet_celery.run import Run, active_run
+from plet_celery.run import Run
 
 # Ours would record themselves; celery.app.trace repeats the run's end, celery.redirected what we
 # tee (in pieces: print("a", 1) is three records there).

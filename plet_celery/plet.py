@@ -23,10 +23,11 @@ from plet_celery.capture import Capture, CaptureOptions
 from plet_celery.election import ShipLock
 from plet_celery.errors import HomeError, JournalError, SettingsError
 from plet_celery.journal import Writer, WriterLimits, open_journal
+from plet_celery.profiles import is_recorded
 from plet_celery.redaction import Redactor
 from plet_celery.run import RunLimits
 from plet_celery.settings import Settings, fingerprint, load_settings, settings_to_json
-from plet_celery.signals import Recorder, Recording, is_recorded
+from plet_celery.signals import Recorder, Recording
 
 log = logging.getLogger(__name__)
 

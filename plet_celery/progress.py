@@ -77,7 +77,13 @@ class MetaWriter:
     __slots__ = ("_deadline", "_every", "_next", "_store", "_thread", "closed")
 
     def __init__(
-        self, store: Callable[[dict[str, Any]], None], *, now: float, rate: float, hard_limit: float | None
+        self,
+        store: Callable[[dict[str, Any]], None],
+        *,
+        now: float,
+        rate: float,
+        hard_limit: float | None,
+        thread: int,
     ) -> None:
         """Start with the attempt.
 
@@ -86,12 +92,13 @@ class MetaWriter:
             now: monotonic seconds at the attempt's start.
             rate: metas per second after the first second.
             hard_limit: seconds after which the worker kills the task, or None.
+            thread: ident of the task's own thread, the only one that writes.
         """
         self._store = store
         self._every = 1.0 / rate
         self._next = now + _FIRST_AFTER
         self._deadline = now + hard_limit - _HARD_LIMIT_MARGIN if hard_limit else float("inf")
-        self._thread = threading.get_ident()
+        self._thread = thread
         self.closed = False
 
     def is_due(self, now: float) -> bool:

@@ -6,8 +6,6 @@ only the worker's main process knows (hard limits, lost children, revokes) is in
 
 from __future__ import annotations
 
-import fnmatch
-import inspect
 import os
 import socket
 import sys
@@ -18,21 +16,21 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Final, Protocol
 
-import msgspec
 from celery import Celery, signals
 from celery._state import get_current_worker_task
 
 from plet_celery import events, headers
 from plet_celery.capture import Capture
+from plet_celery.current import Binding, active_run
 from plet_celery.ends import end_of
 from plet_celery.guard import PASS_THROUGH, contain
-from plet_celery.redaction import Redactor, safe_repr
-from plet_celery.run import Binding, EventWriter, Run, RunFacts, RunLimits, active_run
+from plet_celery.previews import preview, preview_arguments
+from plet_celery.profiles import TaskProfile, is_recorded, make_profile
+from plet_celery.redaction import Redactor
+from plet_celery.run import EventWriter, Run, RunFacts, RunLimits
 
 # Pools that execute one run at a time in a process: a thread without context belongs to that run.
 _ONE_RUN_POOLS: Final = ("prefork", "solo")
-# A preview larger than this is shown as text of its parts, so that a start event stays small.
-_PREVIEW_MAX: Final = 16 << 10
 _HOST: Final = socket.gethostname()
 
 
@@ -56,15 +54,6 @@ class Recording:
     arguments: bool = True
     is_open: Callable[[], bool] = lambda: True
     is_served: Callable[[], bool] = lambda: False
-
-
-@dataclass(frozen=True, slots=True)
-class TaskProfile:
-    """What is the same for every run of a task."""
-
-    parameters: tuple[str, ...] | None
-    tracked: bool
-    stages: tuple[tuple[str, float], ...]
 
 
 @dataclass(slots=True)
@@ -245,7 +234,7 @@ class Recorder:
         if request.chord:
             data["chord"] = _signature_id(request.chord)
         if recording.arguments and (args or kwargs):
-            data.update(_arguments(recording.redactor, profile.parameters, args, kwargs))
+            data.update(preview_arguments(recording.redactor, profile.parameters, args, kwargs))
         return data
 
     def _end(self, run: Run, request: Any, state: str | None, retval: Any) -> None:
@@ -263,7 +252,7 @@ class Recorder:
         if state == "SUCCESS":
             data: dict[str, Any] = {}
             if retval is not None and recording.arguments:
-                data["result"] = _preview(run.plain(retval))
+                data["result"] = preview(run.plain(retval))
             run.finish(events.RUN_SUCCEEDED, data)
             return
         kind, data = end_of(error, run)
@@ -287,7 +276,9 @@ class Recorder:
         try:
             return self._profiles[task.name]
         except KeyError:
-            profile = self._profiles[task.name] = make_profile(task, recording)
+            profile = self._profiles[task.name] = make_profile(
+                task, recording.record_tasks, recording.ignore_tasks
+            )
             return profile
 
     # Whoever publishes
@@ -380,33 +371,17 @@ class Recorder:
         }
         data.update({key: value for key, value in optional.items() if value})
         if recording.arguments and isinstance(body, (tuple, list)) and len(body) == 3:
-            known = self.app.tasks.get(task) if self.app.finalized else None
+            known = self.app.tasks.get(task) if getattr(self.app, "finalized", False) else None
             profile = self._profile(known, recording) if known is not None else None
-            data.update(_arguments(recording.redactor, profile and profile.parameters, body[0], body[1]))
+            data.update(
+                preview_arguments(
+                    recording.redactor, profile.parameters if profile else None, body[0], body[1]
+                )
+            )
         return data
 
     def _is_recorded(self, name: str, recording: Recording) -> bool:
         return is_recorded(name, recording.record_tasks, recording.ignore_tasks)
-
-
-def is_recorded(name: str, record: tuple[str, ...], ignore: tuple[str, ...]) -> bool:
-    """Tell whether runs of the task `name` are recorded, by name patterns; `ignore` wins."""
-    return any(fnmatch.fnmatchcase(name, one) for one in record) and not any(
-        fnmatch.fnmatchcase(name, one) for one in ignore
-    )
-
-
-def make_profile(task: Any, recording: Recording) -> TaskProfile | None:
-    """Return what is the same for every run of `task`, or None when it is not recorded."""
-    if not is_recorded(task.name, recording.record_tasks, recording.ignore_tasks):
-        return None
-    try:
-        parameters: tuple[str, ...] | None = tuple(inspect.signature(task.run).parameters)
-    except (TypeError, ValueError):
-        parameters = None
-    stages = getattr(task, "stages", None)
-    declared = tuple(stages.items()) if isinstance(stages, dict) else ()
-    return TaskProfile(parameters, tracked=hasattr(task, "track"), stages=declared)
 
 
 def _waiting(request: Any) -> list[Mapping[str, Any]]:
@@ -423,31 +398,6 @@ def _signature_id(signature: Any) -> str | None:
     options = signature.get("options") if isinstance(signature, Mapping) else None
     found = options.get("task_id") if isinstance(options, Mapping) else None
     return found if isinstance(found, str) else None
-
-
-def _arguments(
-    redactor: Redactor, parameters: tuple[str, ...] | None, args: Any, kwargs: Any
-) -> dict[str, Any]:
-    shown: dict[str, Any] = {}
-    plain_args = events.plain(list(args or ()), safe_repr)
-    plain_kwargs = events.plain(dict(kwargs or {}), safe_repr)
-    named, by_name = redactor.arguments(parameters, plain_args, plain_kwargs, safe_repr)
-    if named:
-        shown["args"] = _preview(named)
-    if by_name:
-        shown["kwargs"] = _preview(by_name)
-    return shown
-
-
-def _preview(value: Any) -> Any:
-    """Return `value`, or a short text for each of its parts when it is too large to keep as it is."""
-    if value is None or len(msgspec.json.encode(value)) <= _PREVIEW_MAX:
-        return value
-    if isinstance(value, dict):
-        return {key: safe_repr(item, 200) for key, item in list(value.items())[:50]}
-    if isinstance(value, list):
-        return [safe_repr(item, 200) for item in value[:50]]
-    return safe_repr(value, 2000)
 
 
 def _meta_store(task: Any, request: Any, task_id: str) -> Callable[[dict[str, Any]], None] | None:

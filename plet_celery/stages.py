@@ -165,7 +165,7 @@ class Stage:
         return self._message
 
     @message.setter
-    def message(self, value: str) -> None:
+    def message(self, value: Any) -> None:
         try:
             self._message = value if isinstance(value, str) else _shown(value)
             self._look()

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, TypeVar
 
 from celery import Task
 
+from plet_celery.current import current_run
 from plet_celery.errors import SettingsError
-from plet_celery.run import current_run
 from plet_celery.stages import Stage
 
 T = TypeVar("T")

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from celery import Celery
 from listwriter import ListWriter
-from plet_celery.journal_reader import Reader
-from plet_celery.redaction import Redactor
 
 from plet_celery import Plet
 from plet_celery.events import Event
+from plet_celery.journal_reader import Reader
+from plet_celery.redaction import Redactor
 from plet_celery.run import Run, RunFacts, RunLimits
 
 

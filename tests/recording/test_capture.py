@@ -15,7 +15,8 @@ import pytest
 from listwriter import ListWriter
 
 from plet_celery.capture import Capture, CaptureOptions, Tee
-from plet_celery.run import Binding, Run
+from plet_celery.current import Binding
+from plet_celery.run import Run
 
 
 @contextmanager
@@ -79,7 +80,9 @@ def test_what_has_no_newline_comes_at_the_end(
     assert stdout.getvalue() == "half"
 
 
-def test_a_stream_swapped_by_the_user_meanwhile_stays(make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_swapped_by_the_user_meanwhile_stays(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, capture = make_run(), Capture(CaptureOptions())
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     capture.enter()

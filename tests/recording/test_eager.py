@@ -12,8 +12,8 @@ from celery import Task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 from plet_celery import Plet, TrackedTask, current_run
+from plet_celery.current import NULL_RUN
 from plet_celery.errors import SettingsError
-from plet_celery.run import NULL_RUN
 
 MakeApp = Callable[..., Any]
 
@@ -46,7 +46,9 @@ def test_a_no_op_task_writes_two_events(make_app: MakeApp) -> None:
     ],
 )
 @pytest.mark.parametrize("propagates", [False, True])
-def test_each_exception_gives_its_end(make_app: MakeApp, error: Exception, kind: str, propagates: bool) -> None:
+def test_each_exception_gives_its_end(
+    make_app: MakeApp, error: Exception, kind: str, propagates: bool
+) -> None:
     recorded = make_app(task_eager_propagates=propagates)
 
     @recorded.app.task(name="leave")
@@ -179,7 +181,9 @@ def test_huge_arguments_become_a_small_preview(make_app: MakeApp) -> None:
     assert all(len(str(event.data)) < 40_000 for event in recorded.events("r"))
 
 
-@pytest.mark.parametrize("task_id", ["a/b", "../../etc/passwd", "line\nbreak", "x" * 10_240, "\udcff", "ü", " "])
+@pytest.mark.parametrize(
+    "task_id", ["a/b", "../../etc/passwd", "line\nbreak", "x" * 10_240, "\udcff", "ü", " "]
+)
 def test_any_task_id_is_recorded(make_app: MakeApp, task_id: str) -> None:
     recorded = make_app()
 
@@ -228,14 +232,18 @@ def test_an_unusable_home_never_fails_a_task(
         ({"a": True}, "no positive number"),
     ],
 )
-def test_wrongly_declared_stages_are_refused_where_they_are_declared(make_app: MakeApp, stages: Any, said: str) -> None:
+def test_wrongly_declared_stages_are_refused_where_they_are_declared(
+    make_app: MakeApp, stages: Any, said: str
+) -> None:
     recorded = make_app()
 
     with pytest.raises(SettingsError, match=said):
         recorded.app.task(name="bad", base=TrackedTask, stages=stages, lazy=False)(do_nothing)
 
 
-def test_bad_settings_never_fail_a_producers_task(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+def test_bad_settings_never_fail_a_producers_task(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
     recorded = make_app(plet_gahter=1)
 
     @recorded.app.task(name="noop")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,9 +18,17 @@ from plet_celery.run import Run
 MakeRun = Callable[..., Run]
 
 
+def hurry(run: Run) -> None:
+    """Let the next meta be due now."""
+    meta = run._stages()._meta
+    assert meta is not None
+    meta._next = 0.0
+
+
 def meta_writer(hard_limit: float | None = None) -> tuple[MetaWriter, list[dict[str, Any]]]:
     stored: list[dict[str, Any]] = []
-    return MetaWriter(stored.append, now=100.0, rate=1.0, hard_limit=hard_limit), stored
+    meta = MetaWriter(stored.append, now=100.0, rate=1.0, hard_limit=hard_limit, thread=threading.get_ident())
+    return meta, stored
 
 
 def test_no_meta_in_the_first_second_then_one_a_second() -> None:
@@ -71,7 +79,7 @@ def test_a_backend_that_fails_does_not_fail_the_task(make_run: MakeRun, writer: 
         raise ConnectionError("backend down")
 
     run = make_run(store_meta=refuse)
-    run._meta._next = 0.0  # type: ignore[union-attr]
+    hurry(run)
 
     with run.stage("load"):
         pass
@@ -82,14 +90,14 @@ def test_a_backend_that_fails_does_not_fail_the_task(make_run: MakeRun, writer: 
 def test_celery_progress_reads_the_meta(make_run: MakeRun) -> None:
     stored: list[dict[str, Any]] = []
     run = make_run(store_meta=stored.append, declared=(("scan", 1.0), ("load", 1.0)))
-    run._meta._next = 0.0  # type: ignore[union-attr]
+    hurry(run)
 
     with run.stage("scan"):
         pass
     with run.stage("load", total=10, unit="rows") as stage:
         stage.message = "loading"
         stage.set(5)
-        run._meta._next = 0.0  # type: ignore[union-attr]
+        hurry(run)
         stage.flush(time.monotonic() + 5)
 
     app = Celery("meta", backend="cache+memory://", set_as_current=False)
@@ -110,7 +118,7 @@ def test_celery_progress_reads_the_meta(make_run: MakeRun) -> None:
 def test_what_is_unknown_is_zero_for_progress_bars(make_run: MakeRun, unknown: str) -> None:
     stored: list[dict[str, Any]] = []
     run = make_run(store_meta=stored.append)
-    run._meta._next = 0.0  # type: ignore[union-attr]
+    hurry(run)
 
     with run.stage("blind"):
         pass

@@ -14,7 +14,8 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from celery.exceptions import Ignore, Reject, Retry
 from listwriter import ListWriter
 
-from plet_celery.run import NULL_RUN, Run
+from plet_celery.current import NULL_RUN
+from plet_celery.run import Run
 
 MakeRun = Callable[..., Run]
 

@@ -1,0 +1,109 @@
+"""The run that is executing now, found from anywhere below the task.
+
+Outside a task, or with recording off, it is a `NullRun` that does nothing.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+from collections.abc import Iterable, Iterator, MutableMapping
+from typing import Any, Final, TypeVar
+
+from plet_celery.metadata import KEYS_MAX
+from plet_celery.redaction import Redactor
+from plet_celery.run import Run, RunFacts, RunLimits, lone_stage
+from plet_celery.stages import Stage
+
+T = TypeVar("T")
+
+
+class NullRun(Run):
+    """Stands where no run is: every call does nothing, and costs next to nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(RunFacts("", "", ""), writer=_Nowhere(), redactor=Redactor(), limits=RunLimits())
+        self.ended = True
+
+    def stage(self, name: str, total: Any = None, unit: str = "") -> Stage:
+        """Return a stage that counts, and tells nobody."""
+        return lone_stage(name, total, unit)
+
+    @property
+    def metadata(self) -> MutableMapping[str, Any]:
+        """A mapping that is recorded nowhere, so that a task called as a function finds what it put there."""
+        values: dict[str, Any] = _outside.__dict__
+        if len(values) > KEYS_MAX:
+            values.clear()
+        return values
+
+
+class _Nowhere:
+    def append(self, kind: str, run: str | None, attempt: str | None, data: dict[str, Any]) -> bool:
+        return False
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        pass
+
+
+_outside = threading.local()
+NULL_RUN: Final = NullRun()
+
+_current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("plet_run", default=None)
+# In a process that executes one run at a time (prefork, solo) threads without our context belong to it.
+_of_process: list[Run] = []
+
+
+def active_run() -> Run | None:
+    """Return the attempt that this code runs in, or None."""
+    run = _current.get()
+    if run is not None:
+        return None if run.ended else run
+    return _of_process[-1] if _of_process else None
+
+
+def current_run() -> Run:
+    """Return the attempt that this code runs in; outside a task one that does nothing."""
+    return active_run() or NULL_RUN
+
+
+def stage(name: str, total: Any = None, unit: str = "") -> Stage:
+    """Return a stage of the current run; see `Run.stage`."""
+    return current_run().stage(name, total, unit)
+
+
+def track(iterable: Iterable[T], name: str, total: Any = None, unit: str = "") -> Iterator[T]:
+    """Iterate inside a stage of the current run; see `Run.track`."""
+    return current_run().track(iterable, name, total, unit)
+
+
+class Binding:
+    """Makes a run the current one from `task_prerun` to `task_postrun`."""
+
+    __slots__ = ("_owns_process", "_token", "run")
+
+    def __init__(self, run: Run, *, owns_process: bool) -> None:
+        self.run = run
+        self._owns_process = owns_process
+        self._token = _current.set(run)
+        if owns_process:
+            _of_process.append(run)
+
+    def release(self) -> None:
+        """Give the place back to whoever had it."""
+        if self._owns_process and self.run in _of_process:
+            _of_process.remove(self.run)
+        try:
+            _current.reset(self._token)
+        except ValueError:  # postrun came in another context (a greenlet, an eager task in asyncio)
+            _current.set(None)
+
+
+def _after_fork() -> None:
+    run = active_run()
+    if run is not None:
+        run.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
