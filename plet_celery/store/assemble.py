@@ -1,0 +1,268 @@
+"""Rows into records: what the columns and the `doc` of a row mean to a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy.engine import Connection
+
+from plet_celery.paths import run_folder, short_id
+from plet_celery.store import merge, settle
+from plet_celery.store.details import METADATA
+from plet_celery.store.load import select_in, state_of
+from plet_celery.store.merge import AttemptState, End, Glance
+from plet_celery.store.records import Attempt, Run, Stage
+from plet_celery.store.schema import Tables
+from plet_celery.store.settle import NEVER_STARTED, OPEN, REAL, RunDoc, RunRow, View
+from plet_celery.store.stages import StageFacts
+
+_run_doc = msgspec.json.Decoder(RunDoc).decode
+_stage_facts = msgspec.json.Decoder(StageFacts).decode
+
+
+def runs(connection: Connection, tables: Tables, rows: Sequence[RunRow], as_of: float | None) -> list[Run]:
+    """Return the runs of these rows, in their order."""
+    ids = [row.id for row in rows]
+    attempt = tables.attempt
+    faces = [row.face for row in rows if row.face is not None]
+    wanted = {(row.id, row.face) for row in rows}
+    columns = [attempt.c.run_id, attempt.c.id, attempt.c.doc]
+    shown = {
+        found.run_id: state_of(found.doc)
+        for found in select_in(
+            connection, attempt, attempt.c.run_id, ids, attempt.c.id.in_(faces), columns=columns
+        )
+        if (found.run_id, found.id) in wanted
+    }
+    table = tables.run_metadata
+    metadata: dict[str, dict[str, Any]] = {}
+    for found in select_in(connection, table, table.c.run_id, ids):
+        value = METADATA.decode(found.doc)
+        if not value.removed:
+            metadata.setdefault(found.run_id, {})[found.key] = value.value
+    return [_run(row, shown.get(row.id), metadata.get(row.id, {}), as_of) for row in rows]
+
+
+def attempts(run: RunRow, rows: Iterable[Any]) -> list[Attempt]:
+    """Return a run's attempts by their ordinals, from all rows of `attempt` that it has."""
+    by_id = {row.id: row for row in rows}
+    views = settle.by_start(View(*(getattr(row, name) for name in View._fields)) for row in by_id.values())
+    starts = settle.journal_starts(views)
+    return [
+        _attempt(run, view, state_of(by_id[view.id].doc), number, starts)
+        for number, view in enumerate(views, 1)
+    ]
+
+
+def stages(attempt: Attempt, state: AttemptState, rows: Iterable[Any]) -> list[Stage]:
+    """Return an attempt's stages by number, those that were declared and never begun among them."""
+    found = {row.number: _stage_facts(row.doc) for row in rows}
+    declared = _declared(state)
+    return [
+        _stage(attempt, number, found.get(number), declared.get(number))
+        for number in sorted({*found, *declared})
+    ]
+
+
+def doc_of(row: RunRow) -> RunDoc:
+    """Return what a run's row keeps beyond its columns."""
+    return _run_doc(row.doc) if row.doc is not None else RunDoc()
+
+
+def run_id_of(row: RunRow) -> str:
+    """Return the full task id."""
+    return doc_of(row).full_id or row.id
+
+
+def _run(row: RunRow, face: AttemptState | None, metadata: dict[str, Any], as_of: float | None) -> Run:
+    doc = doc_of(row)
+    full_id = doc.full_id or row.id
+    end = merge.effective_end(face) if face is not None else None
+    start = face.start.data if face is not None and face.start is not None else {}
+    facts = start or (doc.queued.data if doc.queued is not None else {})
+    upstream = doc.upstream if _is_upstreams(row, doc, face) else None
+    glance = _glance(row, face) or Glance("")
+    return Run(
+        id=full_id,
+        short_id=short_id(full_id),
+        task=row.task,
+        state=row.state,
+        tenant=row.tenant,
+        trigger=row.trigger,
+        user=row.user,
+        queue=row.queue,
+        worker=merge.text(merge.fact(face, "worker", end), 255) if face is not None else None,
+        host=merge.text(merge.fact(face, "host", end), 255) if face is not None else None,
+        percent=face.percent if face is not None else None,
+        stage=glance.name or None,
+        current=glance.current,
+        total=glance.total,
+        unit=glance.unit,
+        message=glance.message,
+        queued_at=row.queued_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        waited=_waited(row),
+        runtime=row.runtime,
+        attempt=row.attempts,
+        attempts=row.attempts,
+        retries=_retries(face, end),
+        tracked=start.get("tracked") is True,
+        error=_error(upstream or end),
+        result=end.data.get("result") if end is not None else None,
+        metadata=metadata,
+        args=facts.get("args"),
+        kwargs=facts.get("kwargs"),
+        canvas=row.canvas or full_id,
+        root_id=row.root_id,
+        parent_id=row.parent_id,
+        group_id=row.group_id,
+        replaced=bool(row.replaced),
+        log_folders=_folders(row, full_id, doc, face),
+        log_lines=row.log_lines,
+        dropped=row.dropped,
+        reason=_upstream_reason(upstream) if upstream is not None else merge.reason_of(end),
+        as_of=as_of,
+        version=row.version,
+    )
+
+
+def _attempt(
+    run: RunRow, view: View, state: AttemptState, number: int, starts: Mapping[str, float]
+) -> Attempt:
+    end = merge.effective_end(state)
+    measured = merge.runtime(state, end)
+    start = state.start.data if state.start is not None else {}
+    folder = None
+    if view.placeholder == REAL:
+        folder = str(run_folder(run.tenant, starts[view.journal_id], run.trigger, run_id_of(run)))
+    usage = end.data.get("usage") if end is not None else None
+    return Attempt(
+        id=view.id,
+        run_id=run_id_of(run),
+        number=number,
+        state=view.state,
+        task=merge.text(merge.fact(state, "task", end), 255) or "",
+        worker=merge.text(merge.fact(state, "worker", end), 255),
+        host=merge.text(merge.fact(state, "host", end), 255),
+        pid=view.pid,
+        pool=merge.text(start.get("pool"), 64),
+        queue=merge.text(merge.fact(state, "queue", end), 255),
+        started_at=view.started_at if view.placeholder != NEVER_STARTED else None,
+        ended_at=view.ended_at,
+        runtime=measured[0] if measured is not None else None,
+        retries=_retries(state, end),
+        redelivered=start.get("redelivered") is True,
+        error=_error(end),
+        result=end.data.get("result") if end is not None else None,
+        reason=merge.reason_of(end),
+        percent=state.percent,
+        log_lines=view.log_lines,
+        log_folder=folder,
+        placeholder=view.placeholder != REAL,
+        usage=usage if isinstance(usage, dict) else None,
+        clock=measured[1] if measured is not None else None,
+        ended_by=("child", "main", "shipper")[end.rank] if end is not None else None,
+        events_dropped=state.events_dropped,
+    )
+
+
+def _stage(
+    attempt: Attempt, number: int, facts: StageFacts | None, declared: tuple[str, float | None] | None
+) -> Stage:
+    if facts is None:
+        name, weight = declared or ("unnamed", None)
+        return Stage(
+            run_id=attempt.run_id,
+            attempt_id=attempt.id,
+            number=number,
+            name=name,
+            weight=weight,
+            state="planned",
+        )
+    done = facts.done[1] if facts.done else None
+    total = facts.total[1] if facts.total else None
+    state, ended_at, elapsed = facts.state, None, None
+    if facts.ended is not None and state == facts.ended.state:
+        ended_at, elapsed = facts.ended.stamp[0], facts.ended.elapsed
+    elif state == "running" and attempt.ended_at is not None:
+        # Nobody could end it: its process was killed, or a thread had it open.
+        state, ended_at = "succeeded" if attempt.state == "succeeded" else "failed", attempt.ended_at
+    if elapsed is None and ended_at is not None and facts.began is not None:
+        elapsed = max(0.0, ended_at - facts.began)
+    return Stage(
+        run_id=attempt.run_id,
+        attempt_id=attempt.id,
+        number=number,
+        name=facts.name if facts.begun or facts.planned else (declared[0] if declared else facts.name),
+        state=state,
+        parent=facts.begun.parent if facts.begun else None,
+        weight=facts.planned.weight if facts.planned else (declared[1] if declared else None),
+        current=done,
+        total=total,
+        unit=facts.begun.unit if facts.begun else None,
+        percent=_share(done, total),
+        message=facts.message[1] if facts.message else None,
+        result=facts.ended.result if facts.ended else None,
+        error=facts.ended.error if facts.ended else None,
+        started_at=facts.began,
+        ended_at=ended_at,
+        elapsed=elapsed,
+    )
+
+
+def _declared(state: AttemptState) -> dict[int, tuple[str, float | None]]:
+    told = state.start.data.get("stages") if state.start is not None else None
+    found: dict[int, tuple[str, float | None]] = {}
+    for number, pair in enumerate(told if isinstance(told, list) else [], 1):
+        if isinstance(pair, list) and pair and isinstance(pair[0], str):
+            found[number] = (pair[0], merge.number(pair[1]) if len(pair) > 1 else None)
+    return found
+
+
+def _share(done: float | None, total: float | None) -> float | None:
+    if done is None or total is None or total <= 0:
+        return None
+    return min(100.0, max(0.0, 100.0 * done / total))
+
+
+def _glance(row: RunRow, face: AttemptState | None) -> Glance | None:
+    if face is None or row.state == "succeeded":
+        return None
+    return face.running if row.state in OPEN and row.state != "retrying" else face.running or face.failed
+
+
+def _folders(row: RunRow, full_id: str, doc: RunDoc, face: AttemptState | None) -> list[str]:
+    starts = doc.starts
+    if starts is None:
+        starts = [row.started_at] if row.started_at is not None and face is not None else []
+    return [str(run_folder(row.tenant, start, row.trigger, full_id)) for start in starts]
+
+
+def _is_upstreams(row: RunRow, doc: RunDoc, face: AttemptState | None) -> bool:
+    """Whether an earlier chain step's failure ended the run, rather than an attempt of its own."""
+    if doc.upstream is None or row.state != "failed":
+        return False
+    end = merge.effective_end(face) if face is not None else None
+    return end is None or end.state.value != "failed"
+
+
+def _upstream_reason(upstream: End) -> str:
+    return f"an earlier step failed: {upstream.data.get('upstream')}"[:300]
+
+
+def _error(end: End | None) -> dict[str, Any] | None:
+    error = end.data.get("error") if end is not None else None
+    return error if isinstance(error, dict) else None
+
+
+def _retries(state: AttemptState | None, end: End | None) -> int:
+    return merge.integer(merge.fact(state, "retries", end)) or 0 if state is not None else 0
+
+
+def _waited(row: RunRow) -> float | None:
+    if row.started_at is None or row.queued_at is None:
+        return None
+    return max(0.0, row.started_at - row.queued_at)

@@ -1,0 +1,135 @@
+"""Who may write for a journal: the lease row, its epoch, and how far each file was read.
+
+Every transaction of a shipper touches its lease; when that finds no row, another shipper has taken
+over (it bumped the epoch) and this one must step down. So a process that was frozen, or a cloned
+host, cannot write twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from plet_celery.errors import StaleWrite
+from plet_celery.store import bulk
+from plet_celery.store.engine import store_clock
+from plet_celery.store.load import select_in
+from plet_celery.store.schema import Tables
+
+STALE_SECONDS: Final = 30.0
+"""A lease that was not touched for so long may be taken by another machine."""
+
+Positions = dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to write for one journal, until somebody takes it over."""
+
+    journal_id: str
+    epoch: int
+
+
+def take(
+    connection: Connection,
+    tables: Tables,
+    journal: str,
+    *,
+    host: str,
+    machine: str,
+    boot: str,
+    pid: int,
+) -> Lease:
+    """Take the lease, from whoever holds it on this machine.
+
+    Raises:
+        StaleWrite: another machine holds it and is alive: the journal was copied, or is mounted twice.
+    """
+    table = tables.journal
+    clock = store_clock(connection.dialect.name)
+    query = (
+        sa.select(table, clock.label("now")).where(table.c.journal_id == journal).with_for_update(of=table)
+    )
+    row = connection.execute(query).first()
+    holder = {"host": host[:255], "machine": machine[:64], "boot": boot[:64], "pid": pid}
+    if row is None:
+        fresh = holder | {
+            "journal_id": journal,
+            "epoch": 1,
+            "taken_at": clock,
+            "touched_at": clock,
+            "change_seq": 0,
+        }
+        connection.execute(table.insert().values(fresh))
+        return Lease(journal, 1)
+    if row.machine != holder["machine"] and row.now - row.touched_at < STALE_SECONDS:
+        raise StaleWrite(
+            f"journal {journal[:8]} is being stored by host {row.host!r} "
+            f"({row.now - row.touched_at:.0f} s ago), this is {host!r}: a copied journal needs its own id; "
+            "delete the copy's journal.json and segments"
+        )
+    values = holder | {"epoch": row.epoch + 1, "taken_at": clock, "touched_at": clock}
+    connection.execute(table.update().where(table.c.journal_id == journal).values(values))
+    return Lease(journal, row.epoch + 1)
+
+
+def lock(connection: Connection, tables: Tables, lease: Lease) -> Any:
+    """Return the lease's row, locked; it is still ours.
+
+    Raises:
+        StaleWrite: another shipper took over.
+    """
+    table = tables.journal
+    query = sa.select(table).where(table.c.journal_id == lease.journal_id, table.c.epoch == lease.epoch)
+    row = connection.execute(query.with_for_update()).first()
+    if row is None:
+        raise _stale(lease)
+    return row
+
+
+def touch(connection: Connection, tables: Tables, lease: Lease, **values: Any) -> None:
+    """Say by the store's clock that this shipper lives, with further columns of its row.
+
+    Raises:
+        StaleWrite: another shipper took over.
+    """
+    table = tables.journal
+    mine = sa.and_(table.c.journal_id == lease.journal_id, table.c.epoch == lease.epoch)
+    clock = store_clock(connection.dialect.name)
+    if connection.execute(table.update().where(mine).values(touched_at=clock, **values)).rowcount == 0:
+        raise _stale(lease)
+
+
+def positions(connection: Connection, tables: Tables, journal: str) -> Positions:
+    """Return how far each file of the journal was read: behind the last event that was stored."""
+    table = tables.writer
+    query = sa.select(table.c.writer, table.c.segment, table.c.offset).where(table.c.journal_id == journal)
+    return {row.writer: (row.segment, row.offset) for row in connection.execute(query)}
+
+
+def advance(
+    connection: Connection, tables: Tables, journal: str, moved: Mapping[str, tuple[int, int]]
+) -> None:
+    """Keep new positions; a position never goes back."""
+    table = tables.writer
+    mine = table.c.journal_id == journal
+    stored = {row.writer: row for row in select_in(connection, table, table.c.writer, moved, mine)}
+    rows = [(journal, writer, *place) for writer, place in sorted(moved.items())]
+    bulk.insert(connection, table, [row for row in rows if row[1] not in stored])
+    newer = [row for row in rows if row[1] in stored and row[2:] > tuple(stored[row[1]])[2:]]
+    bulk.update(connection, table, newer)
+
+
+def forget(connection: Connection, tables: Tables, journal: str, writers: Iterable[str]) -> None:
+    """Drop the positions of files that are deleted."""
+    bulk.delete(connection, tables.writer, [(journal, writer) for writer in sorted(set(writers))])
+
+
+def _stale(lease: Lease) -> StaleWrite:
+    return StaleWrite(
+        f"another shipper has taken over journal {lease.journal_id[:8]} from epoch {lease.epoch}; step down"
+    )

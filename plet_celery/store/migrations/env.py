@@ -1,0 +1,45 @@
+"""Alembic's entry: runs the versions on the connection that `migrating.py` hands over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import context
+
+from plet_celery.store.schema import VERSION_TABLE, place, tables_for
+
+
+def options(dialect: str) -> dict[str, Any]:
+    """Return what online and offline runs share."""
+    _, schema = place(dialect)
+    return {
+        "target_metadata": tables_for(dialect).metadata,
+        "version_table": VERSION_TABLE,
+        "version_table_schema": schema,
+        "include_schemas": schema is not None,
+        "render_as_batch": True,
+        "compare_type": True,
+    }
+
+
+def run() -> None:
+    """Run the versions, or print them."""
+    attributes = context.config.attributes
+    if context.is_offline_mode():
+        dialect = attributes["dialect"]
+        context.configure(dialect_name=dialect, literal_binds=True, **options(dialect))
+        with context.begin_transaction():
+            if dialect == "postgresql":
+                context.execute("CREATE SCHEMA IF NOT EXISTS plet")
+            context.run_migrations()
+        return
+    connection = attributes["connection"]
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.schema.CreateSchema("plet", if_not_exists=True))
+    context.configure(connection=connection, **options(connection.dialect.name))
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+run()

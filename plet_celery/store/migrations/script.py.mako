@@ -1,0 +1,15 @@
+"""${message}"""
+
+from __future__ import annotations
+
+${imports if imports else "from alembic import op"}
+
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Change the tables."""
+    ${upgrades if upgrades else "pass"}
