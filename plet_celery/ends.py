@@ -30,6 +30,9 @@ def end_of(error: BaseException | None, run: Run) -> tuple[str, dict[str, Any]]:
         return events.RUN_REJECTED, {"requeue": bool(error.requeue), "reason": _reason(error, run)}
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         return _exit_fields(error, run)
+    if isinstance(error, NotImplementedError) and "does not implement kill_job" in str(error):
+        # A cold shutdown of a solo worker: Celery's own attempt to kill the job raises inside it.
+        return events.RUN_INTERRUPTED, {"how": "cold", "error": run.describe_error(error)}
     if error is None:
         return events.RUN_FAILED, {
             "error": {"type": "Unknown", "module": "", "message": "no exception was given"}

@@ -256,26 +256,28 @@ def _real(app: Any) -> Celery:
 class RecordingStep(bootsteps.StartStopStep):
     """Worker step: facts before the pool forks, and the worker's own events."""
 
-    # The pool forks in its start(); our __init__ and start() come before.
     def __init__(self, parent: Any, **kwargs: Any) -> None:
-        self._plet = plet_of(parent.app)
-        if self._plet is not None:
-            self._plet.enter_worker(_pool_name(parent.pool_cls), parent.hostname)
+        """Learn the worker's facts, and write its first event.
+
+        Every step is made before one is started. So the main process has a writer before the pool
+        forks, and each child can name it: that is how the shipper knows whose report to wait for.
+        """
+        plet = self._plet = plet_of(parent.app)
+        if plet is not None:
+            plet.enter_worker(_pool_name(parent.pool_cls), parent.hostname)
+            plet.tell_worker(
+                events.WORKER_STARTED,
+                pool=plet.recorder.worker.pool,
+                concurrency=parent.concurrency,
+                app=parent.app.main,
+                versions=_versions(),
+            )
         super().__init__(parent, **kwargs)
 
     def start(self, parent: Any) -> None:
-        """Tell that the worker is up, and where its records lie."""
-        plet = self._plet
-        if plet is None or plet.recording() is None:
-            return
-        plet.tell_worker(
-            events.WORKER_STARTED,
-            pool=plet.recorder.worker.pool,
-            concurrency=parent.concurrency,
-            app=parent.app.main,
-            versions=_versions(),
-        )
-        log.info("plet %s records to %s", __version__, plet.home)
+        """Say where this worker's records lie."""
+        if self._plet is not None and self._plet.recording() is not None:
+            log.info("plet %s records to %s", __version__, self._plet.home)
 
     def close(self, parent: Any) -> None:
         """Tell that the worker stops: the first notice of a warm shutdown."""

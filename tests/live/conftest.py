@@ -36,7 +36,6 @@ class Live:
             "PLET_HOME": str(self.home),
             "PLET_SHIPPER_LINGER": "0.5",
             "PLET_LOST_GRACE": "15",
-            "PYTHONWARNINGS": "ignore",
         }
         self.processes: list[subprocess.Popen[bytes]] = []
 
