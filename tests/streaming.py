@@ -30,7 +30,7 @@ class Options:
     journal: str
     notes: str
     seed: int
-    runs: int = 1
+    runs: int = 0
     lines: int = 10
     pause: float = 0.0
     """Seconds between two events."""

@@ -16,7 +16,7 @@ class Asks:
         self._directory = directory
         self._seen: dict[Path, float] = {}
         self.somebody_leaves = False
-        """A writer that is going asked; reset it when others come."""
+        """A writer that is going asked: once nobody writes any more, lingering helps nobody."""
 
     def look(self, loops: Sequence[SinkLoop], now: float) -> None:
         """Take note of new requests (`now` is monotonic), hurry the loops, answer what is done."""

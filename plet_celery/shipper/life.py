@@ -118,8 +118,6 @@ class Shipper:
 
     def _look(self, now: float, wall: float) -> None:
         sight = self._roster.look(now, set(self._crew.store.positions))
-        if sight.arrived:
-            self._asks.somebody_leaves = False
         self._quiet_since = None if sight.alive or self._is_left(sight) else self._quiet_since or now
         self._beat("serving" if self._bell.asked_to_end is None else "draining", now, wall)
         if self._bell.asked_to_end is not None:

@@ -34,8 +34,6 @@ class Sight:
     gone: Mapping[str, float] = field(default_factory=dict)
     """Writers seen gone in two looks in a row, with the time of the first."""
     headers: Mapping[str, Header] = field(default_factory=dict)
-    arrived: frozenset[str] = frozenset()
-    """Writers alive that the look before did not know."""
 
     def left(self, positions: Mapping[str, Position]) -> int:
         """Return how many bytes, about, other writers have behind this checkpoint; at least 1 if any."""
@@ -62,7 +60,7 @@ class Sight:
         return [
             Claim(plet=header.plet, fingerprint=header.settings, started=header.started)
             for writer, header in self.headers.items()
-            if writer in self.alive and header.role == "worker"
+            if writer in self.alive and header.role == "worker" and header.settings
         ]
 
     def _parent_lives(self, writer: str) -> bool:
@@ -108,7 +106,6 @@ class Roster:
             alive=alive,
             gone=dict(self._gone),
             headers=dict(self._headers),
-            arrived=alive - self.sight.newest.keys(),
         )
         return self.sight
 

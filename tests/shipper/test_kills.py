@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import subprocess
 import time
@@ -14,12 +15,15 @@ import pytest
 from shipping import Said, document, end, faults, is_served_by, writing
 from waiting import wait_until
 
-from plet_celery import spawning
 from plet_celery.shipper import drain
 from plet_celery.spawning import spawn_shipper
 
 SEED = 20261
 CARELESS = Path(__file__).parent / "careless.py"
+
+
+def is_over(until: float) -> bool:
+    return time.monotonic() >= until
 
 
 def kill_again_and_again(
@@ -32,10 +36,10 @@ def kill_again_and_again(
         try:
             # A few are killed while they start, most at work.
             if number % 8:
-                wait_until(lambda process=shipper: is_served_by(config, process), 30, every=0.005)  # type: ignore[misc]
+                wait_until(functools.partial(is_served_by, config, shipper), 30, every=0.005)
                 busy += 1
-            deadline = time.monotonic() + chance.uniform(0.0, 0.6)
-            wait_until(lambda until=deadline: time.monotonic() >= until, every=0.002)  # type: ignore[misc]
+            until = time.monotonic() + chance.uniform(0.0, 0.6)
+            wait_until(functools.partial(is_over, until), every=0.002)
         finally:
             end(shipper)
     return busy
@@ -75,7 +79,7 @@ def test_the_comparison_notices_a_careless_sink(tmp_path: Path, monkeypatch: pyt
     with writing(config, 1, runs=200, lines=40) as writer:
         writer.wait()
         said = Said.in_files(writer.notes)
-    monkeypatch.setattr(spawning.subprocess, "Popen", careless)
+    monkeypatch.setattr("plet_celery.spawning.subprocess.Popen", careless)
     kill_again_and_again(config, random.Random(SEED), 12, lambda: spawn_shipper(config))
     monkeypatch.undo()
 

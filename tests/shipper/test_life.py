@@ -213,8 +213,8 @@ def test_a_child_that_dies_without_a_word_is_lost(home: Path) -> None:
 def test_a_childs_worker_has_time_to_report_what_happened_to_it(home: Path) -> None:
     config = document(home, lost_grace=3.0)
     with shipping(config), writing(config, 1, hold=True, role="worker") as worker:
-        parent = worker.held()["writer"]
-        with writing(config, 2, hold=True, parent=parent) as child:
+        held = worker.held()
+        with writing(config, 2, hold=True, parent=held["writer"]) as child:
             run = child.held()["run"]
             wait_until(lambda: state_of(config, run) == "running")
 
@@ -223,16 +223,7 @@ def test_a_childs_worker_has_time_to_report_what_happened_to_it(home: Path) -> N
 
             wait_until(lambda: state_of(config, run) == "lost", timeout=20)
             assert time.monotonic() - died >= 3.0
-            assert state_of(config, worker_run(config, run)) == "running"
-
-
-def worker_run(config: dict[str, Any], other: str) -> str:
-    store = open_store(config["database_url"], read_only=True)
-    try:
-        (run,) = (item.id for item in queries.list_runs(store).items if item.id != other)
-    finally:
-        store.close()
-    return run
+            assert state_of(config, held["run"]) == "running"
 
 
 def test_a_writer_that_died_before_the_shipper_came_is_lost_once(home: Path) -> None:
@@ -280,8 +271,7 @@ def test_a_store_that_cannot_be_opened_at_the_start_stalls_only_itself(home: Pat
         writer.wait()
         said = Said.in_files(writer.notes)
         wait_until(lambda: len(list((home / "runs").glob("*/*/run.log"))) == 5)
-        beat = wait_until(lambda: serving(config))
-        assert beat.state == "serving"
+        assert serving(config) is not None
 
         (home / "plet.db").rmdir()
 
@@ -294,12 +284,9 @@ def test_shipped_segments_go_and_their_writers_are_forgotten(home: Path) -> None
     journal = Path(config["journal"])
     with shipping(config), writing(config, 1, runs=20, lines=30) as writer:
         writer.wait()
-        own = wait_until(lambda: presence.read_beat(journal))
-
         wait_until(lambda: len({segment.writer for segment in segments(journal)}) == 1, timeout=40)
         wait_until(lambda: len(shipped(config)) == 1, timeout=20)
 
-        assert own.state == "serving"
         assert faults(config, Said.in_files(writer.notes)) == []
 
 

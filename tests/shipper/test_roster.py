@@ -108,12 +108,3 @@ def test_what_is_left_counts_from_the_checkpoint(journal: Path) -> None:
     assert sight.left({mine: (1, size)}) == 0
     assert sight.left({mine: (0, 5)}) == size
     writer.close()
-
-
-def test_a_writer_arrives_once(journal: Path) -> None:
-    writer = writing(journal)
-    roster = Roster(journal, lambda: None)
-
-    assert roster.look(1.0).arrived == {writer.id}
-    assert roster.look(2.0).arrived == set()
-    writer.close()

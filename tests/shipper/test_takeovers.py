@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import functools
 import random
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,16 @@ def freeze(process: subprocess.Popen[bytes]) -> None:
     wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
 
 
+def look_until(watch: Watch, condition: Callable[[], bool]) -> None:
+    """Look as often as a worker's timer, only faster."""
+
+    def looked() -> bool:
+        watch.look()
+        return condition()
+
+    wait_until(looked, timeout=30, every=0.2)
+
+
 def test_a_worker_ends_a_frozen_shipper_and_spawns_another(tmp_path: Path) -> None:
     config = document(tmp_path / "home", lease_stale=2.0)
     watch = Watch(lambda: config)
@@ -32,8 +43,8 @@ def test_a_worker_ends_a_frozen_shipper_and_spawns_another(tmp_path: Path) -> No
         watch.start()
         freeze(frozen)
 
-        wait_until(lambda: watch.look() or frozen.poll() is not None, timeout=20, every=0.2)
-        wait_until(lambda: watch.look() or watch._is_coming(), timeout=20, every=0.2)
+        look_until(watch, lambda: frozen.poll() is not None)
+        look_until(watch, watch._is_coming)
 
         assert frozen.returncode == -signal.SIGKILL
         writer.wait()
@@ -51,7 +62,7 @@ def test_a_shipper_that_only_waits_is_not_taken_for_a_frozen_one(tmp_path: Path)
         watch.start()
         until = time.monotonic() + 5
 
-        wait_until(lambda: watch.look() or time.monotonic() > until, timeout=20, every=0.2)
+        look_until(watch, lambda: time.monotonic() > until)
 
         assert shipper.poll() is None
         assert not watch._is_coming()
@@ -100,12 +111,12 @@ def test_rows_and_lines_are_there_once_after_many_takeovers(tmp_path: Path) -> N
         try:
             current = spawn_shipper(config)
             for _ in range(12):
-                wait_until(lambda process=current: is_served_by(config, process), 30, every=0.005)  # type: ignore[misc]
+                wait_until(functools.partial(is_served_by, config, current), 30, every=0.005)
                 pause(chance.uniform(0.0, 0.8))
                 freeze(current)
                 frozen.append(current)
                 current = spawn_shipper(config, take_over=presence.read_beat(journal), seize=True)
-                wait_until(lambda process=current: is_served_by(config, process), 30, every=0.005)  # type: ignore[misc]
+                wait_until(functools.partial(is_served_by, config, current), 30, every=0.005)
                 pause(chance.uniform(0.0, 0.4))
                 frozen[-1].send_signal(signal.SIGCONT)
             writer.wait()
@@ -129,9 +140,9 @@ def test_the_lock_of_a_dead_holder_is_simply_taken(tmp_path: Path) -> None:
     config = document(tmp_path / "home")
     with shipping(config) as shipper:
         beat = presence.read_beat(Path(config["journal"]))
-        inode = os.stat(Path(config["journal"]) / "ship.lock").st_ino
+        inode = (Path(config["journal"]) / "ship.lock").stat().st_ino
         end(shipper)
 
         with shipping(config, take_over=beat, seize=True):
             assert ShipLock.held_elsewhere(Path(config["journal"]))
-            assert os.stat(Path(config["journal"]) / "ship.lock").st_ino == inode
+            assert (Path(config["journal"]) / "ship.lock").stat().st_ino == inode
