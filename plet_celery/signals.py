@@ -370,15 +370,16 @@ class Recorder:
             "expires": message.get("expires"),
         }
         data.update({key: value for key, value in optional.items() if value})
-        if recording.arguments and isinstance(body, (tuple, list)) and len(body) == 3:
-            known = self.app.tasks.get(task) if getattr(self.app, "finalized", False) else None
-            profile = self._profile(known, recording) if known is not None else None
-            data.update(
-                preview_arguments(
-                    recording.redactor, profile.parameters if profile else None, body[0], body[1]
-                )
-            )
+        profile = self._published_profile(task, recording)
+        if profile is not None and recording.arguments and isinstance(body, (tuple, list)) and len(body) == 3:
+            data.update(preview_arguments(recording.redactor, profile.parameters, body[0], body[1]))
         return data
+
+    def _published_profile(self, name: str, recording: Recording) -> TaskProfile | None:
+        # Without the task's parameter names a positional password cannot be told: then the worker,
+        # which knows the task, is the first to write arguments. `_tasks` does not finalize the app.
+        task = self.app._tasks.get(name)  # type: ignore[attr-defined]
+        return self._profile(task, recording) if task is not None else None
 
     def _is_recorded(self, name: str, recording: Recording) -> bool:
         return is_recorded(name, recording.record_tasks, recording.ignore_tasks)

@@ -93,6 +93,16 @@ class Live:
     def store(self) -> Any:
         return open_store(f"sqlite:///{self.home / 'plet.db'}", read_only=True)
 
+    def is_readable(self) -> bool:
+        """Whether the shipper has made the store's tables."""
+        from plet_celery.errors import PletError
+
+        try:
+            queries.as_of(self.store())
+        except PletError:
+            return False
+        return True
+
     def run(self, run_id: str) -> Any:
         """The run as the store has it now, or None."""
         from plet_celery.errors import PletError

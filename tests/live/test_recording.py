@@ -132,7 +132,7 @@ def test_beat_starts_runs_with_its_own_trigger(make_live: MakeLive) -> None:
 
     run = wait_until(
         lambda: (
-            (live.home / "plet.db").exists()
+            live.is_readable()
             and (items := queries.list_runs(live.store(), states=("succeeded",), limit=5).items)
             and items[0]
         ),
