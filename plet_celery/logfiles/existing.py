@@ -18,7 +18,7 @@ from plet_celery.events import Event
 from plet_celery.logfiles import index
 from plet_celery.logfiles.folders import names_in, open_to_read, opened_folder
 from plet_celery.logfiles.state import Run, State
-from plet_celery.logfiles.trace import read_event
+from plet_celery.logfiles.trace import CAPPED, read_event
 from plet_celery.logfiles.volumes import INDEX, LOG, TRACE
 from plet_celery.paths import run_digest, tenant_folder
 
@@ -62,7 +62,8 @@ class Existing:
     def survey(self, run: Run) -> bool:
         """Take the sizes of a run's files from disk; tell whether the folder is there.
 
-        Files that do not fit together leave `run.entries` at 0: the log must be told again.
+        Files that do not fit together, or whose attempts overlap, leave `run.entries` at 0: the log
+        must be made again from the trace.
         """
         try:
             with opened_folder(self._root, run.folder or "") as folder:
@@ -74,9 +75,7 @@ class Existing:
         except LogNotFound:
             return False
         run.trace = sizes[TRACE]
-        if last is None or last.end != sizes[LOG] or not last.flags & index.VALID or last.is_mixed:
-            run.log = run.entries = 0
-        else:
+        if last is not None and last.end == sizes[LOG] and last.flags & index.VALID and not last.is_mixed:
             run.log, run.entries = sizes[LOG], sizes[INDEX] // index.SIZE
             run.attempts_made = last.attempt
         return True
@@ -130,7 +129,7 @@ class Existing:
 
 
 def _is_ours(line: bytes) -> bool:
-    return b'"event.action":"trace.capped"' in line
+    return f'"event.action":"{CAPPED}"'.encode() in line
 
 
 def _size(folder: int, name: str) -> int:

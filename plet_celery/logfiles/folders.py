@@ -56,7 +56,7 @@ def open_to_write(folder: int, name: str, *, new: bool) -> int:
     flags = _FILE | os.O_RDWR | (os.O_CREAT if new else 0)
     descriptor = _open_checked(folder, name, flags)
     try:
-        if new:
+        if new and os.fstat(descriptor).st_mode & 0o777 != 0o600:
             os.fchmod(descriptor, 0o600)
     except BaseException:
         os.close(descriptor)
@@ -67,6 +67,27 @@ def open_to_write(folder: int, name: str, *, new: bool) -> int:
 def open_to_read(folder: int, name: str) -> int:
     """Return a descriptor to read the file `name`; raises as `open_to_write`."""
     return _open_checked(folder, name, _FILE | os.O_RDONLY)
+
+
+def remove_folder(root: Path, relative: str) -> bool:
+    """Remove a run's folder with its files, whatever they are; nothing is followed.
+
+    Returns:
+        False when it was not there.
+
+    Raises:
+        HomeError: the path leads through a link, or holds a folder, which no run makes.
+    """
+    tenant, _, name = relative.rpartition("/")
+    try:
+        with opened_folder(root, relative) as folder:
+            for one in names_in(folder):
+                _remove_plain(folder, one)
+        with opened_folder(root, tenant) as parent:
+            os.rmdir(name, dir_fd=parent)
+    except (LogNotFound, FileNotFoundError):
+        return False
+    return True
 
 
 def names_in(folder: int) -> list[str]:
@@ -105,28 +126,28 @@ class OpenFiles:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._open: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._folder: tuple[str, int] | None = None
+        """The last folder: a run's files are opened one after the other."""
 
-    def descriptor(self, folder: str, name: str, *, size: int) -> int:
-        """Return the descriptor of a file that holds at least `size` bytes; 0 makes a new file.
+    def descriptor(self, folder: str, name: str, *, size: int) -> tuple[int, int]:
+        """Return the descriptor and the length of a file that should hold `size` bytes; 0 makes a new one.
 
         Raises:
             FileNotFoundError: the file or its folder is gone although `size` is not 0.
         """
         key = (folder, name)
         found = self._open.get(key)
-        if found is not None and os.fstat(found).st_nlink == 1:
-            self._open.move_to_end(key)
-            return found
-        self.forget(folder, name)
-        try:
-            with opened_folder(self._root, folder, create=size == 0) as descriptor:
-                found = open_to_write(descriptor, name, new=size == 0)
-        except LogNotFound as error:
-            raise FileNotFoundError(str(error)) from None
+        if found is not None:
+            status = os.fstat(found)
+            if status.st_nlink == 1:
+                self._open.move_to_end(key)
+                return found, status.st_size
+            self.forget(folder, name)
+        found = open_to_write(self._enter(folder, create=size == 0), name, new=size == 0)
         self._open[key] = found
         while len(self._open) > OPEN_MAX:
             os.close(self._open.popitem(last=False)[1])
-        return found
+        return found, os.fstat(found).st_size
 
     def forget(self, folder: str, name: str) -> None:
         """Close the file if it is open."""
@@ -134,10 +155,28 @@ class OpenFiles:
         if found is not None:
             os.close(found)
 
+    def leave(self) -> None:
+        """Close the last folder; between batches it may be removed."""
+        if self._folder is not None:
+            os.close(self._folder[1])
+            self._folder = None
+
     def close(self) -> None:
         """Close all."""
+        self.leave()
         while self._open:
             os.close(self._open.popitem()[1])
+
+    def _enter(self, folder: str, *, create: bool) -> int:
+        if self._folder is not None and self._folder[0] == folder:
+            return self._folder[1]
+        self.leave()
+        try:
+            with opened_folder(self._root, folder, create=create) as descriptor:
+                self._folder = (folder, os.dup(descriptor))
+        except LogNotFound as error:
+            raise FileNotFoundError(str(error)) from None
+        return self._folder[1]
 
 
 def _names(relative: str) -> list[str]:
@@ -197,3 +236,12 @@ def _open_checked(folder: int, name: str, flags: int) -> int:
             f"(owner {found.st_uid}, {found.st_nlink} names); remove it"
         )
     return descriptor
+
+
+def _remove_plain(folder: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=folder)
+    except IsADirectoryError as error:
+        raise HomeError(
+            f"log folder holds a folder {name!r}, which is not ours; remove it by hand"
+        ) from error

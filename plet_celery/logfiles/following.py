@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from plet_celery.logfiles.pieces import Piece
-from plet_celery.logfiles.walking import Place, gap_before
+from plet_celery.logfiles.walking import Place, gap_before, place_at
 
-_BLOCK = 2048
+_BLOCK: Final = 2048
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,6 @@ class Position:
             last = piece
         if last is not None:
             offset = next(entry.offset for piece, entry in reversed(places) if piece is last)
-            from plet_celery.logfiles.walking import place_at
-
             found = found._behind(last, place_at(last, offset) + 1)
         return found
 

@@ -81,7 +81,7 @@ class Files:
         if offset >= file.written:
             at = offset - file.written
             return bytes(file.pending[at : at + length])
-        descriptor = self._descriptor(file)
+        descriptor, _ = self._descriptor(file)
         found = os.pread(descriptor, min(length, file.written - offset), offset)
         if len(found) < length and offset + len(found) == file.written:
             found += bytes(file.pending[: length - len(found)])
@@ -109,6 +109,8 @@ class Files:
         touched = [file for file in self._touched.values() if file.pending]
         if touched:
             self._secure_all()
+        # Folder by folder; the index last, so that what it names is there. (The sort is stable.)
+        touched.sort(key=lambda file: file.folder)
         for file in touched:
             self._write(file)
 
@@ -129,6 +131,7 @@ class Files:
         """Begin the next batch."""
         self._touched.clear()
         self._secured = 0
+        self._open.leave()
 
     def forget(self, folder: str, name: str) -> None:
         """Close a file that is about to be removed or replaced."""
@@ -154,8 +157,7 @@ class Files:
             self._secured = len(self._touched)
 
     def _write(self, file: Growing) -> None:
-        descriptor = self._descriptor(file)
-        size = os.fstat(descriptor).st_size
+        descriptor, size = self._descriptor(file)
         if size < file.written:
             raise Shrunk(file.folder, file.name)
         if size > file.written:
@@ -165,7 +167,7 @@ class Files:
         file.written += len(file.pending)
         file.pending = bytearray()
 
-    def _descriptor(self, file: Growing) -> int:
+    def _descriptor(self, file: Growing) -> tuple[int, int]:
         try:
             return self._open.descriptor(file.folder, file.name, size=file.written)
         except FileNotFoundError:

@@ -109,7 +109,9 @@ def _why(data: Mapping[str, Any]) -> str:
     error = data.get("error")
     if not isinstance(error, Mapping):
         return str(data.get("reason") or "")
-    head = f"{error.get('type')}: {error.get('message') or ''}".rstrip(": ")
+    head = str(error.get("type") or "error")
+    if error.get("message"):
+        head = f"{head}: {error['message']}"
     traceback = str(error.get("traceback") or "").rstrip("\n")
     return f"{head}\n{traceback}" if traceback else head
 

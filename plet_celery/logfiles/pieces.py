@@ -101,6 +101,11 @@ class Piece:
         """Return bytes of the text."""
         return os.pread(self._log, length, offset)
 
+    def distrust(self) -> None:
+        """Do without the index: what it says does not fit the text."""
+        self.indexed = self._reach = self._scanned = 0
+        self._last, self._extra = None, []
+
     def look_through(self, most: int) -> None:
         """Find records in the text behind the index, at its end and within `most` bytes."""
         unindexed = self.unindexed
@@ -191,8 +196,8 @@ def _scanned(
     for start, end in zip(starts, [*starts[1:], len(block)], strict=True):
         raw = block[start:end]
         parsed = text.parse(raw)
-        if parsed is None:
-            continue
+        if parsed is None or not raw.endswith(b"\n"):
+            continue  # damaged, or still being written
         code = index.STREAM_CODES.get(parsed.stream, index.OTHER_STREAM)
         is_line = code != index.PLET
         found = None if is_line else _ATTEMPT.search(raw)

@@ -5,10 +5,9 @@ Nothing is kept open between calls, so that a log may be pruned, merged or grown
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from plet_celery.errors import LogNotFound
 from plet_celery.logfiles.folders import names_in, opened_folder
@@ -16,12 +15,15 @@ from plet_celery.logfiles.following import Position, after
 from plet_celery.logfiles.line import Filter, Line
 from plet_celery.logfiles.pieces import SCAN_BYTES, Piece, opened_pieces
 from plet_celery.logfiles.searching import Found, search
-from plet_celery.logfiles.telling import lines
+from plet_celery.logfiles.telling import IndexDamaged, lines
 from plet_celery.logfiles.walking import Place, backward, forward, last_number, newest_attempt
 
 MAX_BYTES: Final = 1 << 20
 """Text of one answer, unless asked otherwise; the lines that do not fit are left for the next."""
 _FIRST_LOOK: Final = 256 << 10
+
+
+_Answer = TypeVar("_Answer")
 
 
 class Followed(NamedTuple):
@@ -50,13 +52,11 @@ class RunLog:
 
     def line_count(self, attempt: int | None = None) -> int:
         """Return the number of the attempt's last line (the newest attempt's by default)."""
-        with self._pieces() as pieces:
-            return last_number(pieces, attempt or newest_attempt(pieces))
+        return self._read(lambda pieces: last_number(pieces, attempt or newest_attempt(_looked(pieces))))
 
     def newest_attempt(self) -> int:
         """Return the number of the newest attempt on this host; 0 where it is not known."""
-        with self._pieces() as pieces:
-            return newest_attempt(pieces)
+        return self._read(lambda pieces: newest_attempt(_looked(pieces)))
 
     def tail(
         self,
@@ -78,13 +78,17 @@ class RunLog:
             max_bytes: fewer records are returned when they hold more text than this.
         """
         wanted = Filter(attempt=attempt, level=level, stage=stage, streams=streams, since=since)
-        with self._pieces(look=_FIRST_LOOK if wanted.takes_all else SCAN_BYTES) as pieces:
+
+        def last(pieces: list[Piece]) -> list[Line]:
+            _looked(pieces, _FIRST_LOOK if wanted.takes_all else SCAN_BYTES)
             found = _limited(backward(pieces, wanted, count), count, max_bytes)
             if len(found) < count and any(piece.unindexed > _FIRST_LOOK for piece in pieces):
-                _look_through(pieces, SCAN_BYTES)
+                _looked(pieces)
                 found = _limited(backward(pieces, wanted, count), count, max_bytes)
             found.reverse()
             return lines(found, raw=raw)
+
+        return self._read(last)
 
     def range(
         self,
@@ -105,11 +109,15 @@ class RunLog:
         The notes behind a line belong to it; those before the first line come with `first` ≤ 1.
         With filters, `count` lines that pass them.
         """
-        with self._pieces() as pieces:
+
+        def between(pieces: list[Piece]) -> list[Line]:
+            _looked(pieces)
             number = attempt or newest_attempt(pieces)
             wanted = Filter(attempt=number, level=level, stage=stage, streams=streams, since=since)
             at = 0 if first <= 1 else first
             return lines(_counted(forward(pieces, wanted, at), count, max_bytes), raw=raw)
+
+        return self._read(between)
 
     def search(
         self,
@@ -131,15 +139,18 @@ class RunLog:
             seconds: the search ends after this time; `Found.complete` then says no, the count "at least".
         """
         wanted = Filter(attempt=attempt, level=level, stage=stage)
-        with self._pieces() as pieces:
+
+        def hits(pieces: list[Piece]) -> Found:
+            _looked(pieces)
             return search(
                 pieces, needle, wanted, ignore_case=ignore_case, limit=limit, seconds=seconds, raw=raw
             )
 
+        return self._read(hits)
+
     def position(self) -> str:
         """Return the position behind the last record, for `follow`."""
-        with self._pieces() as pieces:
-            return str(Position().at_end(pieces))
+        return self._read(lambda pieces: str(Position().at_end(_looked(pieces))))
 
     def follow(
         self, position: str = "", *, limit: int = 1000, raw: bool = False, max_bytes: int = MAX_BYTES
@@ -148,7 +159,9 @@ class RunLog:
 
         Each line comes once, also when the tail parts of an ended attempt are merged meanwhile.
         """
-        with self._pieces() as pieces:
+
+        def later(pieces: list[Piece]) -> Followed:
+            _looked(pieces)
             start = Position.parse(position)
             found: list[Place] = []
             size = 0
@@ -159,13 +172,19 @@ class RunLog:
                 found.append(place)
             return Followed(lines(found, raw=raw), str(start.at_end(pieces)), False)
 
-    @contextlib.contextmanager
-    def _pieces(self, *, look: int = SCAN_BYTES) -> Iterator[list[Piece]]:
+        return self._read(later)
+
+    def _read(self, question: Callable[[list[Piece]], _Answer]) -> _Answer:
+        """Ask the pieces; where an index turns out not to fit, ask again without it."""
         with opened_folder(self.folder.parent, self.folder.name) as folder, opened_pieces(folder) as pieces:
             if not pieces:
                 raise LogNotFound(f"there is no log in {str(self.folder)!r}")
-            _look_through(pieces, look)
-            yield pieces
+            for _ in pieces:
+                try:
+                    return question(pieces)
+                except IndexDamaged as error:
+                    error.piece.distrust()
+            return question(pieces)
 
 
 def find_folders(root: Path, names: Collection[str]) -> list[Path]:
@@ -191,10 +210,12 @@ def find_folders(root: Path, names: Collection[str]) -> list[Path]:
     return found
 
 
-def _look_through(pieces: list[Piece], most: int) -> None:
+def _looked(pieces: list[Piece], most: int = SCAN_BYTES) -> list[Piece]:
+    """Look through the text behind each index, and return the same pieces."""
     for piece in pieces:
         if piece.unindexed:
             piece.look_through(most)
+    return pieces
 
 
 def _limited(places: Iterator[Place], count: int, max_bytes: int) -> list[Place]:

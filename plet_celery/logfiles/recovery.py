@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import os
 from pathlib import Path
 
@@ -20,11 +22,22 @@ def cut_back(root: Path, folder: str, name: str, size: int) -> None:
                 remove_file(descriptor, name)
             else:
                 _cut(descriptor, name, size)
+        if size == 0:
+            _remove_empty(root, folder)
     except (LogNotFound, FileNotFoundError, HomeError):
         return  # never made, gone since, or refused while the batch was written
 
 
-def is_whole(root: Path, run: Run, *, thorough: bool) -> bool:
+class Found(enum.Enum):
+    """What is left of a run's files."""
+
+    WHOLE = enum.auto()
+    SHORT = enum.auto()
+    GONE = enum.auto()
+    """The folder itself is not there."""
+
+
+def examine(root: Path, run: Run, *, thorough: bool) -> Found:
     """Cut a run's files to the checkpoint; tell whether they hold all that it says.
 
     Args:
@@ -34,12 +47,21 @@ def is_whole(root: Path, run: Run, *, thorough: bool) -> bool:
         with opened_folder(root, run.folder or "") as folder:
             for name, size in _sizes(run).items():
                 if size and _cut(folder, name, size) < size:
-                    return False
-            return not thorough or _ends_well(folder, run)
-    except (LogNotFound, FileNotFoundError):
-        return False
+                    return Found.SHORT
+            return Found.SHORT if thorough and not _ends_well(folder, run) else Found.WHOLE
+    except LogNotFound:
+        return Found.GONE
+    except FileNotFoundError:
+        return Found.SHORT
     except HomeError:
-        return True  # not ours to judge; the next batch that writes there is refused
+        return Found.WHOLE  # not ours to judge; the next batch that writes there is refused
+
+
+def _remove_empty(root: Path, folder: str) -> None:
+    """Remove the folder of a run that the undone batch began; tenant folders stay."""
+    tenant, _, name = folder.rpartition("/")
+    with opened_folder(root, tenant) as descriptor, contextlib.suppress(OSError):
+        os.rmdir(name, dir_fd=descriptor)  # fails where other files are
 
 
 def _sizes(run: Run) -> dict[str, int]:

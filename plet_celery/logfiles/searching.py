@@ -28,7 +28,9 @@ class Found:
 
 
 class _Search:
-    def __init__(self, needle: str, wanted: Filter, *, ignore_case: bool, limit: int, raw: bool) -> None:
+    def __init__(
+        self, needle: str, wanted: Filter, *, ignore_case: bool, limit: int, seconds: float, raw: bool
+    ) -> None:
         self.needle = needle.lower() if ignore_case else needle
         escaped = escape(needle).encode("utf-8", "replace")
         self.escaped = escaped.lower() if ignore_case else escaped
@@ -36,17 +38,20 @@ class _Search:
         self.ignore_case = ignore_case
         self.limit = limit
         self.raw = raw
+        self.deadline = time.monotonic() + seconds
         self.lines: list[Line] = []
         self.count = 0
 
-    def block(self, piece: Piece, offset: int, block: bytes, length: int) -> int:
-        """Search the hits that begin in the first `length` bytes; return where to go on."""
+    def block(self, piece: Piece, offset: int, block: bytes) -> bool:
+        """Look at the hits that begin in the first `_BLOCK` bytes; False when the time is over."""
         folded = block.lower() if self.ignore_case else block
         at = folded.find(self.escaped)
-        while 0 <= at < length:
+        while 0 <= at < _BLOCK:
+            if time.monotonic() > self.deadline:
+                return False
             end = self._hit(piece, offset + at)
             at = folded.find(self.escaped, max(at + 1, end - offset))
-        return offset + length
+        return True
 
     def _hit(self, piece: Piece, offset: int) -> int:
         place = place_at(piece, offset)
@@ -76,18 +81,15 @@ def search(
     raw: bool,
 ) -> Found:
     """Return the records that pass `wanted` and whose text holds `needle`."""
-    found = _Search(needle, wanted, ignore_case=ignore_case, limit=limit, raw=raw)
+    found = _Search(needle, wanted, ignore_case=ignore_case, limit=limit, seconds=seconds, raw=raw)
     if not needle:
         return Found([], 0, True)
-    deadline = time.monotonic() + seconds
     for piece in pieces:
         if piece.attempt is not None and wanted.attempt not in (None, piece.attempt):
             continue
-        at = 0
-        while at < piece.size:
-            if time.monotonic() > deadline:
-                return Found(found.lines, found.count, False)
+        for at in range(0, piece.size, _BLOCK):
             # A hit may begin at the end of a block: read on by the needle's length.
             block = piece.read(at, _BLOCK + len(found.escaped))
-            at = found.block(piece, at, block, _BLOCK)
+            if time.monotonic() > found.deadline or not found.block(piece, at, block):
+                return Found(found.lines, found.count, False)
     return Found(found.lines, found.count, True)

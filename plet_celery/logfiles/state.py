@@ -88,15 +88,15 @@ class Run(msgspec.Struct):
     volumes_made: int = 0
     held: list[Event] = []
     """Events of a silent run."""
-    goes_on: bool = False
-    """Its last attempt was replaced: the id continues in another task."""
+    micros: int = 0
+    """Time of its last record but log lines, microseconds since the epoch."""
     cold: bool = False
     """Found on disk by a sink that does not know what it had written: check for events told twice."""
 
     @property
     def is_open(self) -> bool:
-        """An attempt has not ended, or the run goes on in a replacement."""
-        return self.goes_on or any(attempt.end is None for attempt in self.attempts)
+        """An attempt has not ended."""
+        return any(attempt.end is None for attempt in self.attempts)
 
 
 class State(msgspec.Struct):
@@ -110,6 +110,8 @@ class State(msgspec.Struct):
     """Runs with an open attempt."""
     ended: dict[str, Run] = {}
     """The newest ended runs with a folder: threads log on, reports come late, retries follow."""
+    quiet: dict[str, Run] = {}
+    """The newest ended runs without one: the same may give them something to say."""
     strays: list[Event] = []
     """Events whose run has not been seen to start: its file may be read later."""
     strays_dropped: int = 0

@@ -16,8 +16,20 @@ _NEAR: Final = 4 << 10
 _STRETCH: Final = 256 << 10
 
 
+class IndexDamaged(Exception):
+    """The index of a piece does not fit its text."""
+
+    def __init__(self, piece: Piece) -> None:
+        super().__init__("the index does not fit the text")
+        self.piece = piece
+
+
 def lines(places: list[Place], *, raw: bool) -> list[Line]:
-    """Return the lines at `places`, which are in file order; a record that is damaged is left out."""
+    """Return the lines at `places`, which are in file order.
+
+    Raises:
+        IndexDamaged: an entry of the index leads to no record; says in which piece.
+    """
     told: list[Line] = []
     for piece, entries in _stretches(places):
         if piece is None:
@@ -27,8 +39,9 @@ def lines(places: list[Place], *, raw: bool) -> list[Line]:
         block = piece.read(start, entries[-1].end - start)
         for entry in entries:
             line = line_of(entry, block[entry.offset - start : entry.end - start], raw=raw)
-            if line is not None:
-                told.append(line)
+            if line is None:
+                raise IndexDamaged(piece)
+            told.append(line)
     return told
 
 

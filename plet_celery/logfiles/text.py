@@ -29,8 +29,8 @@ _LEVEL_NUMBERS: Final[Mapping[str, int]] = {name: number for number, name in _LE
 
 # C0 but TAB and LF, DEL, C1, line and paragraph separators, bidi controls, BOM, lone surrogates.
 _CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff"
-# A backslash is doubled only where it would otherwise read as one of our escapes.
-_UNSAFE = re.compile(rf"[{_CONTROL}]|\\(?=[\\xu])")
+# A backslash is doubled only where it, or the escape behind it, would otherwise be misread.
+_UNSAFE = re.compile(rf"[{_CONTROL}]|\\(?=[\\xu{_CONTROL}])")
 _UNSAFE_NAME = re.compile(rf"[{_CONTROL}\t\n \[\]<>#\\]")
 _UNSAFE_JSON = re.compile(rf"[{_CONTROL}\t\n]")
 _ESCAPE = re.compile(r"\\(?:\\|x[0-9a-f]{2}|u[0-9a-f]{4})")
@@ -63,13 +63,17 @@ class Clock:
         self._second = -1
         self._text = ""
 
-    def stamp(self, micros: int) -> str:
-        """Return `2026-01-02T03:04:05.678901Z` for microseconds since the epoch."""
+    def at(self, wall: float) -> tuple[str, int]:
+        """Return `2026-01-02T03:04:05.678901Z` and its whole microseconds, for seconds since the epoch.
+
+        Times outside the years 1970 to 9999 are moved to the nearest end.
+        """
+        micros = round(wall * 1e6) if 0 <= wall <= _LATEST else micros_of(wall)
         second, rest = divmod(micros, 1_000_000)
         if second != self._second:
             self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
             self._second = second
-        return f"{self._text}.{rest:06d}Z"
+        return f"{self._text}.{rest:06d}Z", micros
 
 
 def micros_of(wall: float) -> int:
@@ -80,7 +84,7 @@ def micros_of(wall: float) -> int:
 
 
 def parse_stamp(text: str) -> int:
-    """Return the microseconds that `Clock.stamp` wrote; 0 for anything else."""
+    """Return the microseconds that `Clock.at` wrote; 0 for anything else."""
     found = _STAMP.fullmatch(text)
     if found is None:
         return 0
@@ -111,6 +115,11 @@ def component(stream: str, logger: str, stage: int = 0, part: tuple[int, int] | 
     if stage:
         text += f"#{stage}"
     return f"{text} {part[0]}/{part[1]}" if part else text
+
+
+def head(level: int, component: str) -> str:
+    """Return the second and the third bracket of a record."""
+    return f"[{level_name(level)}] [{component}]"
 
 
 def escape(text: str) -> str:
@@ -154,18 +163,22 @@ def without_surrogates(value: Any) -> Any:
     return value
 
 
-def record(stamp: str, level: int, component: str, text: str, context: Any = None) -> bytes:
-    """Return one record: the head line, then its continuation lines, each ended by LF."""
+def record(stamp: str, head: str, text: str, context: Any = None) -> bytes:
+    """Return one record: its first line, then its continuation lines, each ended by LF.
+
+    Args:
+        head: level and component in brackets, as `head` gives them.
+    """
     body = text if text.isprintable() and "\\" not in text else _UNSAFE.sub(_escaped, text)
     first, newline, rest = body.partition("\n")
     if context:
         first = f"{first} {safe_json(context)}"
     elif first.endswith("}") and " {" in " " + first:
         first += " {}"  # else its own braces would be read as the context
-    head = f"[{stamp}] [{level_name(level)}] [{component}] {first}\n"
+    line = f"[{stamp}] {head} {first}\n"
     if newline:
-        head += "".join(f"{CONTINUED}{number}| {line}\n" for number, line in enumerate(rest.split("\n"), 2))
-    return head.encode()
+        line += "".join(f"{CONTINUED}{number}| {more}\n" for number, more in enumerate(rest.split("\n"), 2))
+    return line.encode()
 
 
 def note(text: str) -> bytes:

@@ -16,6 +16,8 @@ from plet_celery.events import LOG_WRITTEN, Event
 from plet_celery.logfiles.text import level_name, level_number, parse_stamp, without_surrogates
 
 ECS_VERSION: Final = "8.17"
+CAPPED: Final = "trace.capped"
+"""`event.action` of a line of ours that is no event."""
 
 # JSON escapes C0 itself; these reach a terminal or split a line in readers other than JSON's.
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
@@ -169,6 +171,55 @@ def fact_line(event: Event, stamp: str, attempt: int | None, facts: Facts, level
     )
 
 
+def shared_fields(run: str, attempt: str | None, number: int, facts: Facts) -> bytes:
+    """Return the end of an ordinary log line: the fields that all lines of an attempt share."""
+    return (
+        _fields(
+            {
+                "labels.run": run,
+                "trace.id": facts.canvas or run,
+                "transaction.id": attempt,
+                "labels.attempt": number,
+                "process.pid": facts.pid,
+                "host.name": facts.host,
+                "labels.task": facts.task,
+                "labels.tenant": facts.tenant,
+                "labels.worker": facts.worker,
+                "event.dataset": "plet",
+            }
+        )
+        + b"}\n"
+    )
+
+
+def kind_fields(logger: str, stage: int, stream: str) -> bytes:
+    """Return the fields that lines of one logger, stage and stream share."""
+    return _fields({"log.logger": logger or None, "labels.stage": stage or None, "labels.stream": stream})
+
+
+def harmless(raw: bytes) -> bytes:
+    """Return JSON in which no character moves a terminal or splits a line (C0 is escaped already)."""
+    if not raw.isascii():
+        raw = _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", raw.decode()).encode()
+    return raw.replace(b"\x7f", b"\\u007f")
+
+
+def capped_line(stamp: str, left_out: int) -> bytes:
+    """Return the last line of an attempt whose trace was full: what it does not have."""
+    message = f"{left_out} events left out: the trace of an attempt is kept up to its size limit"
+    fields = {"@timestamp": stamp, "log.level": "WARNING", "message": message, "ecs.version": ECS_VERSION}
+    return _encode({**fields, "event.action": CAPPED}) + b"\n"
+
+
+def _fields(values: dict[str, Any]) -> bytes:
+    given = {key: value for key, value in values.items() if value is not None}
+    try:
+        raw = _encode(given)
+    except UnicodeEncodeError:
+        raw = _encode(without_surrogates(given))
+    return b"," + harmless(raw)[1:-1] if given else b""
+
+
 def read_event(line: bytes) -> Event | None:
     """Return the event that a line tells, without its monotonic time; None when it is no such line."""
     try:
@@ -215,6 +266,4 @@ def _line(line: TraceLine) -> bytes:
         raw = _encode(line)
     except UnicodeEncodeError:
         raw = _encode(without_surrogates(msgspec.to_builtins(line)))
-    if not raw.isascii():
-        raw = _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", raw.decode()).encode()
-    return raw.replace(b"\x7f", b"\\u007f") + b"\n"
+    return harmless(raw) + b"\n"

@@ -19,10 +19,11 @@ from plet_celery.errors import HomeError
 from plet_celery.events import Event
 from plet_celery.logfiles import state
 from plet_celery.logfiles.existing import Existing
+from plet_celery.logfiles.folders import remove_folder
 from plet_celery.logfiles.growing import Files, Shrunk, Unusable
 from plet_celery.logfiles.limits import LogLimits
 from plet_celery.logfiles.recording import Recorder
-from plet_celery.logfiles.recovery import cut_back, is_whole
+from plet_celery.logfiles.recovery import Found, cut_back, examine
 from plet_celery.logfiles.state import Run, State, Undo
 from plet_celery.paths import private_directory
 
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _UNCERTAIN_SECONDS: Final = 5.0
 """A run that started this long after a start without a trusted state cannot be a repetition."""
+# What odd values in an event raise; a full disk, a link in the way and an interrupt are not among them.
+_POISON: Final = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
 class LogFiles:
@@ -50,6 +53,8 @@ class LogFiles:
         self._limits = limits or LogLimits()
         self._files = Files(root, self._write_undo)
         self._refused: set[str] = set()
+        self.skipped = 0
+        """Events that could not be written because of what they hold."""
         self._clean = False
         self._recover()
 
@@ -93,9 +98,21 @@ class LogFiles:
         given = list(events)
         self._batch(lambda: self._mend(run_id, given), {}, tries=2)
 
+    def remove(self, folder: str) -> bool:
+        """Remove a run's folder (relative to the root), as retention asks; False when it is not there.
+
+        Raises:
+            HomeError: the path leads through a link or to something that no run has made.
+        """
+        for run in self._folders():
+            if run.folder == folder:
+                self._recorder.runs.forget(run)
+                self._files.close()
+        return remove_folder(self._root, folder)
+
     def folder(self, run_id: str) -> str | None:
         """Return the folder (relative to the root) of a run that may still say something."""
-        run = self._recorder.known(run_id)
+        run = self._recorder.runs.known(run_id)
         return run.folder if run else None
 
     def close(self) -> None:
@@ -110,10 +127,24 @@ class LogFiles:
     def _take(self, events: Sequence[Event]) -> None:
         take = self._recorder.take
         for event in events:
-            take(event)
+            try:
+                take(event)
+            except _POISON as error:
+                self._skip(event, error)
+
+    def _skip(self, event: Event, error: Exception) -> None:
+        """Leave out an event that cannot be written; it must not stop those behind it."""
+        self.skipped += 1
+        if self.skipped == 1:
+            log.error(
+                "event left out of the log files: kind=%s position=%s",
+                event.kind,
+                event.position,
+                exc_info=error,
+            )
 
     def _mend(self, run_id: str, given: list[Event]) -> None:
-        run = self._recorder.known(run_id)
+        run = self._recorder.runs.known(run_id)
         if run is not None and run.folder is not None:
             self._recorder.mend(run, given)
 
@@ -177,17 +208,23 @@ class LogFiles:
             for folder, name, size in undo.files:
                 cut_back(self._root, folder, name, size)
         self._remove()
-        self._mark_damaged(
-            {run.folder or "" for run in self._folders() if not self._is_whole(run, uncertain)}
-        )
+        self._examine(uncertain)
         self._clean = True
+
+    def _examine(self, uncertain: bool) -> None:
+        """Cut what is longer than the checkpoint, note what is shorter, forget what was removed."""
+        damaged = set()
+        for run in self._folders():
+            found = examine(self._root, run, thorough=uncertain)
+            if found is Found.GONE and not uncertain and not run.is_open:
+                self._recorder.runs.forget(run)  # retention has removed it
+            elif found is not Found.WHOLE:
+                damaged.add(run.folder or "")
+        self._mark_damaged(damaged)
 
     def _folders(self) -> list[Run]:
         runs = [*self._state.runs.values(), *self._state.ended.values()]
         return [run for run in runs if run.folder is not None]
-
-    def _is_whole(self, run: Run, uncertain: bool) -> bool:
-        return is_whole(self._root, run, thorough=uncertain)
 
     def _mark_damaged(self, folders: set[str]) -> None:
         for run in self._folders():

@@ -1,0 +1,156 @@
+"""Which run and which attempt an event belongs to, and how long a run is remembered.
+
+Open runs are kept until they end; ended ones a while longer, because threads log on, the worker's
+main process reports late and retries follow. Files of several writers are read one after the other,
+so an event may also come before its run's start: it waits as a stray.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from plet_celery import events
+from plet_celery.events import Event
+from plet_celery.logfiles.state import Attempt, Run, State
+from plet_celery.logfiles.trace import Facts
+
+RUNS_MAX: Final = 20_000
+ENDED_MAX: Final = 256
+"""Ended runs with a folder that are remembered."""
+QUIET_MAX: Final = 128
+"""Ended runs that had nothing to say, the same."""
+STRAYS_MAX: Final = 4096
+ATTEMPTS_KEPT: Final = 20
+STAGES_MAX: Final = 1000
+NAME_MAX: Final = 200
+
+
+class Registry:
+    """The runs of the state, by id."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._stray_runs = {event.run for event in state.strays}
+
+    def known(self, run_id: str) -> Run | None:
+        """Return the run if it has started here and may still say something."""
+        state = self._state
+        return state.runs.get(run_id) or state.ended.get(run_id) or state.quiet.get(run_id)
+
+    def open(self, run: Run) -> None:
+        """Take a run in, or back, because an attempt starts."""
+        state = self._state
+        state.ended.pop(run.id, None)
+        state.quiet.pop(run.id, None)
+        state.runs[run.id] = run
+        _trim(state.runs, RUNS_MAX)
+
+    def close(self, run: Run) -> None:
+        """Remember a run that has ended among the newest of its sort."""
+        state = self._state
+        for runs in (state.runs, state.ended, state.quiet):
+            runs.pop(run.id, None)
+        if run.folder is None:
+            state.quiet[run.id] = run
+            _trim(state.quiet, QUIET_MAX)
+        else:
+            state.ended[run.id] = run
+            _trim(state.ended, ENDED_MAX)
+
+    def forget(self, run: Run) -> None:
+        """Forget a run whose files are gone."""
+        for runs in (self._state.runs, self._state.ended, self._state.quiet):
+            runs.pop(run.id, None)
+        if run.id in self._state.damaged:
+            self._state.damaged.remove(run.id)
+
+    def spoke(self, run: Run) -> None:
+        """Move a run that ended in silence, and has got a folder after all."""
+        if run.id in self._state.quiet:
+            self.close(run)
+
+    def stray(self, event: Event) -> None:
+        """Keep an event until its run starts; the oldest gives way."""
+        if event.kind == events.RUN_QUEUED:
+            return  # run.started says the same; a run may also start on another host
+        strays = self._state.strays
+        strays.append(event)
+        self._stray_runs.add(event.run)
+        if len(strays) > STRAYS_MAX:
+            del strays[0]
+            self._state.strays_dropped += 1
+
+    def strays_of(self, run_id: str) -> list[Event]:
+        """Take out the strays of a run that has started."""
+        if run_id not in self._stray_runs:
+            return []
+        strays = self._state.strays
+        own = [event for event in strays if event.run == run_id]
+        strays[:] = [event for event in strays if event.run != run_id]
+        self._stray_runs.discard(run_id)
+        return own
+
+
+def new_attempt(run: Run, started: Event) -> Attempt:
+    """Add the attempt that a `run.started` begins; attempts are numbered as they are seen to start."""
+    data = started.data
+    run.attempts_made += 1
+    pid = data.get("pid")
+    facts = Facts(
+        task=as_text(data.get("task")),
+        tenant=as_text(data.get("tenant")),
+        canvas=as_text(data.get("canvas")),
+        host=as_text(data.get("host")),
+        worker=as_text(data.get("worker")),
+        pid=pid if type(pid) is int else None,
+    )
+    attempt = Attempt(id=started.attempt, number=run.attempts_made, facts=facts, names=_declared(data))
+    run.attempts.append(attempt)
+    if len(run.attempts) > ATTEMPTS_KEPT:
+        run.attempts.pop(0)
+    return attempt
+
+
+def attempt_of(run: Run, event: Event) -> Attempt | None:
+    """Return the attempt that an event is about.
+
+    An event without an attempt id is a report of the main process: it means the attempt of its pid,
+    else the newest open one, else the newest.
+    """
+    if event.attempt is not None:
+        for attempt in reversed(run.attempts):
+            if attempt.id == event.attempt:
+                return attempt
+        return None
+    if not run.attempts:
+        return None
+    pid = event.data.get("pid")
+    if pid is not None:
+        for attempt in reversed(run.attempts):
+            if attempt.facts.pid == pid:
+                return attempt
+    return next((one for one in reversed(run.attempts) if one.end is None), run.attempts[-1])
+
+
+def end_before(run: Run, attempt: Attempt) -> str | None:
+    """Return the kind that ended the attempt before; None while it is open, `""` when it is not known."""
+    before = [one for one in run.attempts if one.number < attempt.number]
+    return before[-1].end if before else ""
+
+
+def as_text(value: Any) -> str | None:
+    """Return a value of an event as text."""
+    return value if isinstance(value, str) else None if value is None else str(value)
+
+
+def _declared(data: dict[str, Any]) -> dict[int, str]:
+    stages = data.get("stages")
+    if not isinstance(stages, list):
+        return {}
+    named = (one[0] if isinstance(one, list) and one else one for one in stages[:STAGES_MAX])
+    return {number: str(name)[:NAME_MAX] for number, name in enumerate(named, 1)}
+
+
+def _trim(runs: dict[str, Run], most: int) -> None:
+    while len(runs) > most:
+        del runs[next(iter(runs))]
