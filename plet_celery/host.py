@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from plet_celery.interrupts import from_system
+
 _MACHINE_ID_FILES: Final = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 _BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
 # Field 22 of /proc/self/stat, counted behind the command name, which may hold blanks.
@@ -48,8 +50,25 @@ def process_started() -> float:
     return now - max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot)
 
 
+def busy_seconds() -> float:
+    """Return for how long the threads of this process have computed, or stood in line for a processor.
+
+    What is missing between two calls, they were blocked: by a disk, a lock, or because they wanted to sleep.
+    """
+    waited = 0
+    try:
+        for thread in Path("/proc/self/task").iterdir():
+            fields = _content(thread / "schedstat").split()
+            waited += int(fields[1]) if len(fields) == 3 else 0
+    except FileNotFoundError:
+        pass  # Not Linux: only the computing counts.
+    return time.process_time() + waited / 1e9
+
+
 def _content(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
+    except OSError as error:
+        if not from_system(error):
+            raise
         return ""

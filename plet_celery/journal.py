@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from plet_celery.events import END_STATES, EVENTS_DROPPED, FORMAT, shed_class
+from plet_celery.interrupts import from_system
 from plet_celery.journal_breaker import SLOW, Queued
-from plet_celery.journal_delivery import Attempt, Delivery, is_ours
+from plet_celery.journal_delivery import Attempt, Delivery
 from plet_celery.journal_format import CORE_MAX, Record, encode, frame, safe_core
 from plet_celery.journal_place import JournalInfo, open_journal
 from plet_celery.journal_pressure import WriterLimits
@@ -112,7 +113,7 @@ class Writer:
             if segment is delivery.fast:
                 written = _write(segment.fd, record)
         except OSError as error:
-            if not is_ours(error):
+            if not from_system(error):
                 raise
             trouble = error
         finally:
@@ -130,8 +131,6 @@ class Writer:
         elapsed = _mono() - mono
         if elapsed > SLOW:
             delivery.was_slow(elapsed)
-        elif delivery.slow:
-            delivery.slow = 0
         return True
 
     def drop(self, reason: str, count: int = 1) -> None:

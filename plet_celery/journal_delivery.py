@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from plet_celery.events import Shed
+from plet_celery.host import busy_seconds
+from plet_celery.interrupts import from_system
 from plet_celery.journal_breaker import SLOW, SLOW_IN_A_ROW, Breaker, Queued
 from plet_celery.journal_format import Header, frame, with_drops
 from plet_celery.journal_pressure import DISK_FULL_ERRORS, REASONS, RESERVE_NAME, Pressure, WriterLimits
@@ -72,6 +74,7 @@ class Delivery:
         self.drops: dict[str, int] = {}
         """Events dropped since the last record, by reason."""
         self.slow = 0
+        """Slow appends in a row."""
         self._directory = directory
         self._retry_at = 0.0
         self._out_of_space = False
@@ -98,10 +101,18 @@ class Delivery:
         """Write or queue an event (monotonic `now`); False when it was dropped and counted."""
         if self.breaker.degraded:
             return self._queue(event)
+        # After a first slow append, one that only waited for a processor or for the interpreter does not count.
+        suspicious = self.slow > 0
+        busy = busy_seconds() if suspicious else 0.0
+        started = _mono()
         written = self._deliver(event, now)
-        elapsed = _mono() - now
-        if elapsed > SLOW:
-            self.was_slow(elapsed)
+        blocked = _mono() - started
+        if suspicious and blocked > SLOW:
+            blocked -= busy_seconds() - busy
+        if blocked > SLOW:
+            self.was_slow(blocked)
+        else:
+            self.slow = 0
         if self._is_calm():
             self.fast = self.segments.current
         return written
@@ -121,7 +132,7 @@ class Delivery:
             else:
                 sync_file(segment.path)
         except OSError as error:
-            if not is_ours(error):
+            if not from_system(error):
                 raise
             # The kernel may have thrown the pages away, and say nothing next time: no more into this file.
             self.fast = None
@@ -131,20 +142,14 @@ class Delivery:
             if number in users:
                 del users[number]
 
-    def was_slow(self, elapsed: float) -> None:
-        """Take note of an append that took `elapsed` seconds; after three, the breaker takes over."""
-        started = _mono()
-        time.sleep(0)
-        # As long as this takes, other threads held the interpreter: then it was not the disk.
-        ended = _mono()
-        if elapsed - (ended - started) <= SLOW:
-            return
+    def was_slow(self, blocked: float) -> None:
+        """Take note of an append that was blocked for so many seconds; after three, the breaker takes over."""
         self.slow += 1
+        self.fast = None
         if self.slow >= SLOW_IN_A_ROW:
             self.slow = 0
-            self.fast = None
-            self.breaker.trip(ended)
-            self._tell("journal is slow, events go through a queue: directory=%s seconds=%.3f", elapsed)
+            self.breaker.trip(_mono())
+            self._tell("journal is slow, events go through a queue: directory=%s seconds=%.3f", blocked)
 
     def close(self, *, in_child: bool = False) -> None:
         """Give up all files; in a fork child, this closes its copies, and the parent's locks stay."""
@@ -152,12 +157,13 @@ class Delivery:
         try:
             self.segments.close_all(in_child=in_child)
         except OSError as error:
-            if not is_ours(error):
+            if not from_system(error):
                 raise
             self._tell("journal file cannot be closed: directory=%s error=%s", error)
 
     def _is_calm(self) -> bool:
-        return not (self.drops or self.breaker.degraded or self.pressure.level or self.segments.unswept)
+        watched = self.drops or self.slow or self.breaker.degraded
+        return not (watched or self.pressure.level or self.segments.unswept)
 
     def _queue(self, event: Queued) -> bool:
         if self.breaker.put(event):
@@ -201,7 +207,7 @@ class Delivery:
             try:
                 self._change_files(shed, now)
             except OSError as error:
-                if not is_ours(error):
+                if not from_system(error):
                     raise
                 self._retry_at = now + _RETRY
                 self._out_of_space = error.errno in DISK_FULL_ERRORS
@@ -231,7 +237,7 @@ class Delivery:
             if segment is self.segments.current and not segment.repairing:
                 attempt.written = _write(segment.fd, record)
         except OSError as error:
-            if not is_ours(error):
+            if not from_system(error):
                 raise
             attempt.error = error
         finally:
@@ -275,7 +281,7 @@ class Delivery:
         try:
             return self.pressure.release_reserve()
         except OSError as error:
-            if not is_ours(error):
+            if not from_system(error):
                 raise
             return False
 
@@ -290,7 +296,7 @@ class Delivery:
             if segment is self.segments.current:
                 done = segment.cut_off(attempt.record, attempt.written)
         except OSError as error:
-            if not is_ours(error):
+            if not from_system(error):
                 raise
         finally:
             if number in users:
@@ -305,7 +311,7 @@ class Delivery:
             self.look_at = self.pressure.next_look
             self.segments.leave_removed()
         except OSError as error:
-            if not is_ours(error):
+            if not from_system(error):
                 raise
             # The folder is gone, and what we hold of it with it.
             self.look_at = now + _RETRY
@@ -328,14 +334,3 @@ class Delivery:
         if message not in self._told:
             self._told.add(message)
             log.error(message, self._directory, fact)
-
-
-def is_ours(error: OSError) -> bool:
-    """Tell what a system call of ours answered from what a signal handler raised (a TimeoutError, say)."""
-    if error.errno is None:
-        return False
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    module = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
-    return str(module).startswith(("plet_celery.", "pathlib"))

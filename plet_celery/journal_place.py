@@ -23,6 +23,7 @@ import msgspec
 
 from plet_celery.errors import JournalError
 from plet_celery.host import machine_id
+from plet_celery.interrupts import from_system
 from plet_celery.paths import private_directory
 
 FACTS_NAME: Final = "journal.json"
@@ -86,6 +87,8 @@ def read_journal(directory: Path) -> JournalInfo:
     try:
         facts = msgspec.json.decode(file.read_bytes(), type=_Facts)
     except OSError as error:
+        if not from_system(error):
+            raise
         raise JournalError(f"{str(directory)!r} is no journal ({FACTS_NAME}: {error.strerror})") from None
     except msgspec.MsgspecError as error:
         raise JournalError(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from plet_celery.events import Shed
+from plet_celery.interrupts import from_system
 
 RESERVE_NAME: Final = "reserve"
 DISK_FULL_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -117,7 +118,9 @@ class Pressure:
             return
         try:
             _allocate(file, size)
-        except OSError:
+        except OSError as error:
+            if not from_system(error):
+                raise
             return
         self._reserve_gone = False
 

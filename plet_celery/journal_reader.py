@@ -281,8 +281,10 @@ class _SegmentRead:
 
     def _consume(self, chunk: bytes, at_end: bool) -> None:
         junk, *elements = chunk.split(MARK)
-        if junk and not (self._is_stable(junk) and self._damaged(junk, "junk")):
-            return
+        if junk:
+            if not self._is_stable(junk):
+                return
+            self._damaged(junk, "junk")
         last = len(elements) - 1
         for index, element in enumerate(elements):
             if self._budget.spent:
@@ -293,20 +295,34 @@ class _SegmentRead:
                 continue
             if index == last and self._may_grow(element, at_end):
                 return
-            piece = MARK + element
-            if not (self._is_stable(piece) and self._damaged(piece, record)):
+            if not self._salvage(element, record):
                 return
 
     def _may_grow(self, element: bytes, at_end: bool) -> bool:
+        """Say whether the last element of a chunk may only be the start of a record."""
         if len(element) >= RECORD_MAX:
             return False
-        return not at_end or not (self._final or element.endswith(b"\n"))
+        return not at_end or not (self._final or b"\n" in element)
+
+    def _salvage(self, element: bytes, reason: str) -> bool:
+        """Count an element as damaged, but take the record that stands whole at its start."""
+        if not self._is_stable(MARK + element):
+            return False
+        # JSON text holds no newline, so the first one ends the record, whatever follows.
+        whole = element.find(b"\n") + 1
+        record = unframe(element[:whole], self._salt)
+        if isinstance(record, str):
+            self._damaged(MARK + element, reason)
+        else:
+            self._take(record, whole + 1)
+            self._damaged(element[whole:], "junk")
+        return True
 
     def _is_stable(self, piece: bytes) -> bool:
         """Say whether these bytes still lie at the cursor: a writer may have cut a torn record off."""
         return self._final or os.pread(self._fd, len(piece), self._cursor.offset) == piece
 
-    def _damaged(self, piece: bytes, reason: str) -> bool:
+    def _damaged(self, piece: bytes, reason: str) -> None:
         cursor, found = self._cursor, self._batch.damaged
         last = found[-1] if found else None
         at = (self._segment.writer, cursor.segment, cursor.offset)
@@ -316,7 +332,6 @@ class _SegmentRead:
         else:
             found.append(Damage(*at, len(piece), reason))
         self._move(len(piece))
-        return True
 
     def _move(self, size: int) -> None:
         self._cursor.offset += size

@@ -15,9 +15,11 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Container
 from pathlib import Path
 from typing import Final
 
+from plet_celery.interrupts import from_system
 from plet_celery.journal_format import salt_of, segment_name
 
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -80,7 +82,9 @@ class OpenSegment:
         try:
             size = os.fstat(self.fd).st_size
             return os.pread(self.fd, len(record), max(0, size - len(record))) == record
-        except OSError:
+        except OSError as error:
+            if not from_system(error):
+                raise
             return False
 
     def release(self) -> bool:
@@ -117,17 +121,23 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def close_unknown_descriptors(directory: Path, writer: str) -> None:
-    """Close every descriptor of this process that shows a segment of this writer.
+def close_lost_descriptors(directory: Path, writer: str, known: Container[int]) -> None:
+    """Close every descriptor with which this process could write to a segment of `writer`, but `known` ones.
 
-    For a fork child whose parent was just opening one in another thread: that copy is in nobody's books,
-    and would keep the parent's lock for as long as the child lives.
+    One gets lost when an exception strikes right behind the system call that opened it, or when this
+    process was forked while another thread was just opening it: that copy would keep the parent's lock
+    for as long as the child lives.
     """
     prefix = f"{os.path.realpath(directory)}/w-{writer}."
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are all we need
+        fd = int(name)
+        if fd in known:
+            continue
         try:
-            if os.readlink(f"/proc/self/fd/{name}").startswith(prefix):  # noqa: PTH115
-                os.close(int(name))
+            shown = os.readlink(f"/proc/self/fd/{name}")  # noqa: PTH115
+            # Readers of this process may have the file open, too: theirs is for reading only.
+            if shown.startswith(prefix) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR:
+                os.close(fd)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.EBADF):
                 raise

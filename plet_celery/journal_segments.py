@@ -24,7 +24,7 @@ from plet_celery.events import FORMAT, WRITER_STARTED
 from plet_celery.journal_format import Header, Record, encode, frame
 from plet_celery.journal_place import read_journal
 from plet_celery.journal_pressure import check_private
-from plet_celery.journal_segment import OpenSegment, close_unknown_descriptors, sync_file
+from plet_celery.journal_segment import OpenSegment, close_lost_descriptors, sync_file
 
 # How long an append waits for another thread that is just opening the first file.
 _WAIT: Final = 0.05
@@ -132,7 +132,7 @@ class Segments:
         for number in list(self._held):
             self._held.pop(number).release()
         if in_child and self._unbooked and self.writer is not None:
-            close_unknown_descriptors(self._directory, self.writer)
+            close_lost_descriptors(self._directory, self.writer, ())
 
     def _change(self) -> None:
         if self.current is None or self.current.size >= self.current.limit:
@@ -163,6 +163,8 @@ class Segments:
         return segment
 
     def _create(self, writer: str) -> OpenSegment:
+        if self._unbooked:
+            close_lost_descriptors(self._directory, writer, {segment.fd for segment in self._held.values()})
         while True:
             segment = OpenSegment(self._directory, writer, self._next, self._limit)
             # In the books before it exists: whatever strikes from here on, the next sweep closes it.
