@@ -25,6 +25,7 @@ __all__ = ["LIMIT", "MASK", "VALUE_MIN", "Redactor", "is_asynchronous", "safe_re
 VALUE_MIN: Final = 6
 """Registered values shorter than this are ignored: a one-letter password would mask every text."""
 
+_PASSES_MAX: Final = 4
 _ASSIGNMENT = re.compile(r"(?s)(-{0,2}[\w.\-]{1,256})=(.+)")
 # Programs with a one-letter password option, its value attached or in the next argument.
 _PASSWORD_OPTIONS: Final = {
@@ -134,6 +135,15 @@ class Redactor:
         )
 
     def _text(self, text: str) -> str:
+        shown = self._pass(text)
+        # What was masked may join its neighbours to a new shape; ordinary text stops after one pass.
+        for _ in range(_PASSES_MAX - 1):
+            if shown == text:
+                break
+            text, shown = shown, self._pass(shown)
+        return shown
+
+    def _pass(self, text: str) -> str:
         if self._values is not None:
             text = self._values.sub(MASK, text)
         low = text.lower()

@@ -22,12 +22,17 @@ ANYWHERE: Final = (
 
 PARTS: Final = frozenset(
     {"auth", "authentication", "otp", "totp", "pin", "card", "cards", "iban", "ibans", "dsn", "dsns"}
-    | {"cvv", "cvc", "ssn", "pass"}
+    | {"cvv", "cvc", "ssn"}
 )
 """Words that make a name secret as a snake_case, kebab-case or camelCase part of it."""
 
 # Words that hold one of ANYWHERE by accident.
-_INNOCENT: Final = re.compile("tokeni[sz]|secretar|(?:pos|ob)session")
+_INNOCENT: Final = re.compile("tokeni[sz]|secretar|(?:pos|ob)session|coauthor|targetsession")
+
+# `pass` counts at the end of a part (`db_pass`, `storepass`), but for these.
+_NO_PASSWORDS: Final = frozenset(
+    {"bypass", "compass", "encompass", "surpass", "trespass", "overpass", "underpass"}
+)
 
 # The last part of names that tell a state: `token_expired`, `InvalidPasswordError`.
 _STATES: Final = frozenset(
@@ -66,7 +71,9 @@ def is_secret_name(name: str, more: tuple[str, ...] = ()) -> bool:
     parts = name_parts(name)
     if parts and parts[-1] in _STATES:
         return False
-    if not PARTS.isdisjoint(parts):
+    if not PARTS.isdisjoint(parts) or any(
+        part.endswith("pass") and part not in _NO_PASSWORDS for part in parts
+    ):
         return True
     joined = _INNOCENT.sub("", _join(name))
     if any(word in joined for word in _JOINED):

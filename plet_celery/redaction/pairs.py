@@ -26,10 +26,9 @@ _QUOTED: Final = {
     # A quote before a letter is inside: 'it's'. A text without its closing quote was cut.
     '"': re.compile(r'(?s)"((?:[^"\\]|\\.|"(?=\w))*+)'),
     "'": re.compile(r"(?s)'((?:[^'\\]|\\.|'(?=\w))*+)"),
-    '\\"': re.compile(r'(?s)\\"((?:[^"\\]|\\[^"])*+)'),
-    "\\'": re.compile(r"(?s)\\'((?:[^'\\]|\\[^'])*+)"),
 }
-_OPENING = re.compile(r"""[bBrRuUfF]{0,2}(\\?["'])""")
+_OPENING = re.compile(r"""[bBrRuUfF]{0,2}(\\{0,15})(["'])""")
+_ESCAPED_QUOTE = re.compile(r"""(\\*+)(["'])""")
 _BARE = re.compile(
     r"""(?:[^\s&;,"'()\[\]{}\\]
       | \\(?!["'])
@@ -39,11 +38,15 @@ _BARE = re.compile(
     )++""",
     re.VERBOSE,
 )
-_LINE = re.compile(r"[^\r\n]*+")
+_LINE: Final = {
+    "": re.compile(r"[^\r\n]*+"),
+    "'": re.compile(r"[^\r\n']*+"),
+    '"': re.compile(r'[^\r\n"]*+'),
+}
 _BRACKETED = re.compile(r"""(?s)"(?:[^"\\]|\\.)*+"?|'(?:[^'\\]|\\.)*+'?|[()\[\]{}]""")
 _ANGLED = re.compile(r"<[^<>\n]{1,200}>")
-_HARMLESS = re.compile(r"(?i:none|null|nil|true|false|undefined|\*{3})(?![\w*])")
-_NUMBER = re.compile(r"-?\d[\d.]{0,30}(?:%|[a-z]{1,2})?(?![\w.])")
+_HARMLESS: Final = frozenset({"", "none", "null", "nil", "true", "false", "undefined", MASK})
+_NUMBER = re.compile(r"-?\d[\d.]{0,30}(?:%|[a-z]{1,2})?")
 _HOST_PORT = re.compile(r"\d{2,5}(?:[/\s,;)\]'\"]|\Z)")
 _ANNOTATION = re.compile(
     r"(?:str|bytes|int|float|bool|object|dict|list|tuple|Any|SecretStr)\b(?:\[[^\]\n]{0,80}\])?"
@@ -69,13 +72,13 @@ class Pairs:
 
     def __init__(self, more: tuple[str, ...], is_secret: Callable[[str], bool]) -> None:
         """Prepare for the built-in words and `more`."""
-        words = sorted({word_pattern(word) for word in (*ANYWHERE, *PARTS, *more)} - {""})
+        words = sorted({word_pattern(word) for word in (*ANYWHERE, *PARTS, "pass", *more)} - {""})
         # By first letter, because the engine skips an alternative whose first letter is not there.
         by_letter = (
             f"{first}(?:{'|'.join(word[1:] for word in some)})" for first, some in groupby(words, _first)
         )
         self._pattern = re.compile(
-            rf"""(?:{"|".join(by_letter)})([\w.\-]{{0,{_NAME_MAX}}})["'\]\\]{{0,4}}[ \t]{{0,8}}!?[=:]"""
+            rf"""(?:{"|".join(by_letter)})([\w.\-]{{0,{_NAME_MAX}}})["'\]\\]{{0,16}}[ \t]{{0,8}}!?[=:]"""
         )
         self._hints = (*_HINTS, *(part for name in more for part in name_parts(name)[:1]))
         self._is_secret = is_secret
@@ -164,11 +167,12 @@ def _value_span(text: str, begin: int, name: str, at: int) -> tuple[int, int] | 
         if annotation[1] != "=":
             return None
         at = _skip(text, annotation.end())
-    if _NUMBER.match(text, at) and is_measure_name(name):
-        return None
-    if _OPENING.match(text, at) is None and any(word in name.lower() for word in _WHOLE_LINE):
+    if name.lower().endswith(_WHOLE_LINE) and _OPENING.match(text, at) is None:
         return _line_span(text, begin, at)
-    return _span(text, at)
+    span = _span(text, at)
+    if span is not None and is_measure_name(name) and _NUMBER.fullmatch(text, *span):
+        return None
+    return span
 
 
 def _skip(text: str, at: int) -> int:
@@ -180,45 +184,54 @@ def _skip(text: str, at: int) -> int:
 
 def _line_span(text: str, begin: int, at: int) -> tuple[int, int] | None:
     """Return the rest of the line, or of the quoted text that the name stands in."""
-    found = _LINE.match(text, at)
+    found = _LINE.get(text[begin - 1 : begin], _LINE[""]).match(text, at)
     end = found.end() if found else at
-    quote = text[begin - 1] if begin else ""
-    if quote and quote in "\"'":
-        closing = text.find(quote, at, end)
-        end = closing if closing >= 0 else end
     if end == at or text[at:end].strip() == MASK:
         return None
     return at, end
 
 
 def _span(text: str, at: int) -> tuple[int, int] | None:
-    if _HARMLESS.match(text, at):
-        return None
     opening = _OPENING.match(text, at)
     if opening is not None:
-        found = _QUOTED[opening[1]].match(text, opening.start(1))
-        begin, end = found.span(1) if found else (at, len(text))
+        begin, end = opening.end(), _quoted_end(text, opening)
         return (begin, end) if begin < end and text[begin:end] != MASK else None
     end = _bare_end(text, at)
-    return (at, end) if end > at else None
+    return None if text[at:end].lower() in _HARMLESS else (at, end)
+
+
+def _quoted_end(text: str, opening: re.Match[str]) -> int:
+    if not opening[1]:
+        found = _QUOTED[opening[2]].match(text, opening.start(2))
+        return found.end() if found else len(text)
+    # A quote in a quote in a quote: one of the same depth ends it, one with more backslashes is inside.
+    for found in _ESCAPED_QUOTE.finditer(text, opening.end()):
+        if found[2] == opening[2] and len(found[1]) <= len(opening[1]):
+            return found.start()
+    return len(text)
 
 
 def _bare_end(text: str, at: int) -> int:
-    angled = _ANGLED.match(text, at)
-    if angled is not None:
-        return angled.end()
-    found = _BARE.match(text, at)
-    end = found.end() if found else at
-    if end < len(text) and text[end] in "([{":
-        return _bracket_end(text, end)
-    while end > at and text[end - 1] in ".:>`'\"":
-        end -= 1
-    assigned = _ASSIGNED.match(text, end)
-    if end > at and assigned is not None:
+    begin = at
+    while True:
+        while (end := _piece_end(text, at)) > at:
+            at = end
+        while at > begin and text[at - 1] in ".:>`'\"":
+            at -= 1
         # In a line of source: `password: Type = value`
-        found = _VALUE.match(text, assigned.end())
-        return found.end() if found else end
-    return end
+        assigned = _ASSIGNED.match(text, at) if at > begin else None
+        value = _VALUE.match(text, assigned.end()) if assigned else None
+        if value is None:
+            return at
+        at = value.end()
+
+
+def _piece_end(text: str, at: int) -> int:
+    """Return the end of `<…>`, `(…)`, or a run of characters that do not end a value."""
+    found = _ANGLED.match(text, at) or _BARE.match(text, at)
+    if found is not None:
+        return found.end()
+    return _bracket_end(text, at) if text[at : at + 1] in ("(", "[", "{") else at
 
 
 def _bracket_end(text: str, at: int) -> int:

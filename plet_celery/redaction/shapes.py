@@ -34,7 +34,7 @@ _SHAPES = re.compile(
       | sk-[\w-]{16,}+
       | SG\.[\w-]{12,}+\.[\w-]{12,}+
       | npm_\w{30,}+ | pypi-[\w-]{40,}+ | hf_\w{24,}+
-      )
+      ) [\w-]*+
     | (?P<scheme>(?<!\w)(?i:bearer)[ ]++)
         (?!(?i:tokens?|auth\w*+|credentials?|realms?|schemes?|formats?|headers?|errors?)(?![\w~+/=-]))
         [\w.~+/=-]{6,}+
@@ -44,10 +44,11 @@ _SHAPES = re.compile(
     re.VERBOSE,
 )
 
-_URL = re.compile(r"""://((?:[^\s"'<>:]++|:(?!//))++)""")
+_URL = re.compile(r"""://((?:[^\s"'<>:\\]++|:(?!//)|\\++(?!["']))++)""")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*\Z")
 _SCHEME_MAX: Final = 20
-_PORT = re.compile(r"(?:\d{1,5}|\*|\$?\{.*)?")
+# Nothing, a number, * or a placeholder; further hosts may follow.
+_PORT = re.compile(r"(?:\d{1,5}|\*|\$?\{.*)?(?:[,;].*)?")
 # A web hook's path is its password.
 _HOOK = re.compile(
     r"(hooks\.slack\.com/\w+/|discord(?:app)?\.com/api/webhooks/|api\.telegram\.org/bot)[^?#]++"
@@ -58,6 +59,8 @@ _WEB: Final = frozenset({"http", "https", "ws", "wss", "file", "s3", "gs", "npm"
 _IMAGES: Final = frozenset({"docker", "oci", "containers-storage", "docker-daemon"})
 _QUERY_NAMES: Final = frozenset({"sig", "key", "code", "pass", "hmac", "apisig"})
 _CUT: Final = "…["
+# What ends a sentence or a bracket around a URL.
+_CLOSERS: Final = ".,:)]}`"
 _AFTER_SCHEME: Final = "://"
 
 
@@ -137,7 +140,7 @@ def _userinfo_end(scheme: str, rest: str, first: str) -> int:
 def _looks_cut(scheme: str, first: str, rest: str, found: re.Match[str]) -> bool:
     """Say whether a `user:password` was cut before its `@`."""
     name, colon, port = first.partition(":")
-    if not colon or name.startswith("[") or scheme in _IMAGES or _PORT.fullmatch(port):
+    if not colon or name.startswith("[") or scheme in _IMAGES or _PORT.fullmatch(port) or MASK in rest:
         return False
     return _CUT in rest or found.end() == len(found.string)
 
@@ -148,5 +151,6 @@ def _mask_hook(found: re.Match[str]) -> str:
 
 def _mask_parameter(found: re.Match[str]) -> str:
     mark, name, value = found.groups()
+    behind = value[len(value.rstrip(_CLOSERS)) :]
     secret = is_secret_name(name) or name.casefold() in _QUERY_NAMES
-    return f"{mark}{name}={MASK}" if secret and value else found[0]
+    return f"{mark}{name}={MASK}{behind}" if secret and value != behind else found[0]
