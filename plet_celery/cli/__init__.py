@@ -23,6 +23,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 }
 """Each command: where it is, and its line in `celery plet --help`."""
 
+INTERRUPTED: Final = 130
+
 
 class LazyGroup(DYMGroup):  # type: ignore[misc]
     """A group that imports a command when it is called, and none to list them."""
@@ -36,9 +38,15 @@ class LazyGroup(DYMGroup):  # type: ignore[misc]
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(module), name)
-        assert isinstance(command, click.Command)
+        command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Import and run the command; Ctrl-C meanwhile gives 130, also during the import."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from the table."""
@@ -47,13 +55,19 @@ class LazyGroup(DYMGroup):  # type: ignore[misc]
 
 
 @click.group(
-    name="plet", cls=LazyGroup, short_help="See what tasks are doing, what they did, and why they failed."
+    name="plet",
+    cls=LazyGroup,
+    invoke_without_command=True,
+    short_help="See what tasks are doing, what they did, and why they failed.",
 )
-def plet() -> None:
+@click.pass_context
+def plet(ctx: click.Context) -> None:
     """See what tasks are doing, what they did, and why they failed.
 
     A run is one Celery task id. RUN is its id, any unique prefix of it, @last or @last-failed.
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main() -> None:

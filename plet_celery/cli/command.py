@@ -5,6 +5,7 @@ Exit codes: 0 good, 1 checked and bad, 2 usage, 4 not found, 69 cannot tell (the
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -18,6 +19,7 @@ import click
 from celery.bin.base import CeleryCommand, CeleryOption
 
 from plet_celery import errors
+from plet_celery.cli import INTERRUPTED as INTERRUPTED
 from plet_celery.cli.project import Project
 from plet_celery.terminal.output import Output
 from plet_celery.terminal.text import Clock, printable_lines
@@ -26,9 +28,9 @@ BAD: Final = 1
 USAGE: Final = 2
 NOT_FOUND: Final = 4
 UNAVAILABLE: Final = 69
-INTERRUPTED: Final = 130
 
 _OUTPUT = "Output Options"
+_UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 @dataclass(frozen=True)
@@ -81,20 +83,24 @@ class Command(CeleryCommand):
             finally:
                 if sys.stdout is not None:
                     sys.stdout.flush()
-        except KeyboardInterrupt:
-            ctx.exit(INTERRUPTED)
         except BrokenPipeError:
             _abandon_stdout()
             ctx.exit(self.closed_code)
         except errors.PletError as error:
             raise failure_of(error) from error
+        except OSError as error:
+            if error.errno not in _UNWRITABLE or error.filename is not None:
+                raise
+            _abandon_stdout()
+            raise Unavailable(f"the output cannot be written ({error.strerror})") from error
 
 
 def failure_of(error: errors.PletError) -> Failure:
     """Return how an error ends a command."""
     if isinstance(error, errors.RunNotFound | errors.LogNotFound):
         return NotFound(str(error))
-    if isinstance(error, errors.RunAmbiguous | errors.SettingsError):
+    # A plain PletError is about an argument, such as a cursor that is none.
+    if isinstance(error, errors.RunAmbiguous | errors.SettingsError) or type(error) is errors.PletError:
         return Wrong(str(error))
     return Unavailable(str(error))
 

@@ -32,7 +32,10 @@ def config(view: View, *, changed: bool) -> None:
     if not view.project.places.has_plet:
         view.output.draw(Text("this app has no Plet(app): nothing of it is recorded", style="yellow"))
     view.output.line()
-    view.output.draw(_table(view, options))
+    if options:
+        view.output.draw(_table(view, options))
+    else:
+        view.output.line("every setting is at its default")
 
 
 def _places(view: View) -> dict[str, Any]:
@@ -70,4 +73,6 @@ def _grid() -> Table:
 
 
 def _shown(value: Any) -> str:
+    if value in (None, "", []):
+        return "–"
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()

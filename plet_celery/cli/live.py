@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plet_celery.cli.command import INTERRUPTED, View
+from plet_celery.cli.table import detail, took
 from plet_celery.errors import RunNotFound, StoreUnavailable
 from plet_celery.store import Store, queries
 from plet_celery.terminal.look import ENDS
@@ -44,8 +45,13 @@ def picture(view: View) -> Iterator[Callable[[RenderableType], None]]:
     if before is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, terminated)
     try:
-        with Live(console=view.output.console, auto_refresh=False, vertical_overflow="crop") as live:
-            yield lambda shown: live.update(shown, refresh=True)
+        with Live(console=view.output.fitted(), auto_refresh=False, vertical_overflow="crop") as live:
+
+            def draw(shown: RenderableType) -> None:
+                view.output.fitted()
+                live.update(shown, refresh=True)
+
+            yield draw
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -99,8 +105,6 @@ def _list_picture(view: View, found: list[Run], trouble: str) -> RenderableType:
 
 
 def _cells(view: View, run: Run, width: int, now: float) -> list[RenderableType]:
-    from plet_celery.cli.runs import detail, took
-
     cells: list[RenderableType] = [
         Text(run.short_id, style="dim"),
         Text(shorten_left(printable(run.task or "(unknown)"), max(10, width // 4))),
@@ -116,8 +120,6 @@ def _cells(view: View, run: Run, width: int, now: float) -> list[RenderableType]
 
 
 def _line(view: View, run: Run) -> str:
-    from plet_celery.cli.runs import detail, took
-
     now = time.time()
     state = f"{view.output.sign(run.state)} {printable(run.state)}"
     shown = run.short_id if view.output.is_terminal else printable(run.id)

@@ -114,26 +114,26 @@ class _Printer:
 
     def _write(self, line: LogLine) -> None:
         first, *rest = printable_lines(line.text)
-        if line.stream in ("gap", "plet"):
-            self._view.output.draw(Text(first, style="dim"))
+        is_note = line.stream in ("gap", "plet")
+        head = f"{self._stamp(line)} {'—' if is_note else level_name(line.level):5} "
+        stage = "" if is_note else printable(self._source.stage_name(line))
+        first = f"{stage}: {first}" if stage else first
+        context = "" if is_note else _context(line)
+        if self._view.output.is_plain:
+            self._view.output.line(head + first + context)
+            for text in rest:
+                self._view.output.line(" " * len(head) + text)
             return
-        output = self._view.output
-        clock = self._view.clock
-        stamp = clock.stamp(line.at) if not output.is_terminal else clock.at(time.time()).time(line.at)
-        head = f"{stamp} {level_name(line.level):5} "
-        stage = printable(self._source.stage_name(line))
-        body = [f"{stage}: {first}" if stage else first, *(" " * len(head) + text for text in rest)]
-        context = _context(line)
-        if output.is_plain:
-            output.line(head + body[0] + context)
-            for text in body[1:]:
-                output.line(text)
-            return
-        shown = Text(head, style="dim")
-        shown.append(body[0], style=level_style(line.level)).append(context, style="dim")
-        for text in body[1:]:
-            shown.append("\n" + text, style=level_style(line.level))
-        output.draw(shown)
+        style = "dim" if is_note else level_style(line.level)
+        shown = Text.assemble((head, "dim"), (first, style), (context, "dim"))
+        for text in rest:
+            shown.append("\n" + " " * len(head) + text, style=style)
+        self._view.output.draw(shown)
+
+    def _stamp(self, line: LogLine) -> str:
+        if self._view.output.is_terminal:
+            return self._view.clock.at(time.time()).time(line.at)
+        return self._view.clock.stamp(line.at)
 
 
 def _context(line: LogLine) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from plet_celery.cli.command import BAD, View, Wrong, command
-from plet_celery.store import Store, migrate_sql, open_store
+from plet_celery.paths import private_directory
+from plet_celery.store import SchemaStatus, migrate_sql
 from plet_celery.store import migrate as migrate_store
 
 
@@ -18,33 +19,25 @@ def migrate(view: View, *, check: bool, sql: bool, revision: str) -> None:
     if check and sql:
         raise Wrong("give --check or --sql, not both")
     if check:
-        _check(view, view.project.store())
-        return
-    store = open_store(view.project.places.database_url)
-    click.get_current_context().call_on_close(store.close)
+        status = view.project.open().check_schema()
+        _tell(view, status, changed=False)
+        raise SystemExit(0 if status.is_current else BAD)
     if sql:
-        click.echo(migrate_sql(store, revision))
+        view.output.line(migrate_sql(view.project.open(), revision))
         return
+    if view.project.places.settings.database_url is None:
+        private_directory(view.project.places.home)
+    store = view.project.open(read_only=False)
     before = store.check_schema()
-    migrate_store(store, revision)
-    _tell(view, store, changed=store.check_schema() != before)
+    after = migrate_store(store, revision)
+    _tell(view, after, changed=after != before)
 
 
-def _check(view: View, store: Store) -> None:
-    status = store.check_schema()
-    _tell(view, store, changed=False)
-    if not status.is_current:
-        raise SystemExit(BAD)
-
-
-def _tell(view: View, store: Store, *, changed: bool) -> None:
-    status = store.check_schema()
+def _tell(view: View, status: SchemaStatus, *, changed: bool) -> None:
     url = view.project.places.masked_url
     if view.output.as_json:
         view.output.json({"store": url, "current": status.current, "head": status.head, "changed": changed})
         return
-    now = status.current or "no tables"
-    if status.is_current:
-        view.output.line(f"{url} is at {now}, the newest" + (" (migrated now)" if changed else ""))
-    else:
-        view.output.line(f"{url} is at {now}, the newest is {status.head}")
+    now = f"at {status.current}" if status.current else "without tables"
+    newest = "the newest" if status.is_current else f"the newest is {status.head}"
+    view.output.line(f"{url} is {now}, {newest}{' (migrated now)' if changed else ''}")

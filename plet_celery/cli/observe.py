@@ -20,7 +20,7 @@ T = TypeVar("T")
 EVERY: Final = 0.5
 _GIVE_UP: Final = 30.0
 _APPEAR: Final = 3.0
-_CHILDREN: Final = 200
+CHILDREN_MAX: Final = 200
 _LINES: Final = 8
 
 
@@ -76,15 +76,22 @@ def follow(store: Store, places: Places, run_id: str, *, with_lines: bool = True
         time.sleep(EVERY)
 
 
+def child_runs(run: Run, family: list[Run]) -> list[Run]:
+    """Return of a run's canvas what runs below it: all, where it is the one that began the canvas."""
+    if run.canvas in (None, run.id):
+        return family
+    return [one for one in family if one.parent_id == run.id]
+
+
 def _look(store: Store, places: Places, run_id: str, *, with_lines: bool) -> Snapshot:
     run = queries.get_run(store, run_id)
     attempts = queries.attempts(store, run_id)
-    children = queries.children(store, run_id, limit=_CHILDREN)
+    family = queries.children(store, run_id, limit=CHILDREN_MAX)
     return Snapshot(
         run=run,
         stages=queries.stages(store, run_id, attempts[-1].id) if attempts else [],
-        children=children,
-        more_children=len(children) >= _CHILDREN,
+        children=child_runs(run, family),
+        more_children=len(family) >= CHILDREN_MAX,
         lines=_last_lines(store, places, run) if with_lines else [],
         as_of=queries.as_of(store),
     )
@@ -92,7 +99,9 @@ def _look(store: Store, places: Places, run_id: str, *, with_lines: bool) -> Sna
 
 def _last_lines(store: Store, places: Places, run: Run) -> list[LogLine]:
     try:
-        return LogSource(places.runs, store, run).tail(_LINES)
+        # Notes about stages (stream `plet`) say what the bars show.
+        lines = LogSource(places.runs, store, run).tail(3 * _LINES)
+        return [line for line in lines if line.stream != "plet"][-_LINES:]
     except LogNotFound:
         return []
 

@@ -15,7 +15,7 @@ from plet_celery.cli import LazyGroup
 from plet_celery.terminal.text import printable_lines
 
 
-@click.group(name="plet", cls=LazyGroup)
+@click.group(name="plet", cls=LazyGroup, invoke_without_command=True)
 @click.option(
     "-A", "--app", cls=CeleryOption, help_group="Global Options", help="The Celery app, as in `celery -A`."
 )
@@ -37,6 +37,9 @@ def program(ctx: click.Context, *, app: str | None, workdir: None, no_color: boo
 
     A run is one Celery task id. RUN is its id, any unique prefix of it, @last or @last-failed.
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+        ctx.exit()
     loaded: Any = _load(ctx, app) if app else None
     ctx.obj = CLIContext(app=loaded, no_color=no_color, workdir=workdir)
 

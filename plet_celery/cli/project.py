@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from plet_celery.errors import SettingsError
+from plet_celery.errors import SchemaError, SettingsError
 from plet_celery.places import Places, places_of
+from plet_celery.store import Store, open_store
+from plet_celery.store.migrating import check_not_newer
 
 if TYPE_CHECKING:
     from celery import Celery
-
-    from plet_celery.store import Store
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,24 @@ class Project:
         return cls(ctx.obj.app, name, f"{program} -A {name}{group}", places_of(ctx.obj.app))
 
     def store(self) -> Store:
-        """Return the store, opened for reading; it is closed when the command ends."""
-        from plet_celery.store import open_store
+        """Return the store, opened for reading; it is closed when the command ends.
 
-        store = open_store(self.places.database_url, read_only=True)
+        Raises:
+            StoreUnavailable: it is not there, or does not answer.
+            SchemaError: its tables are missing, or older or newer than this version's.
+        """
+        store = self.open()
+        status = store.check_schema()
+        check_not_newer(status)
+        if not status.is_current:
+            found = f"tables of the revision {status.current}" if status.current else "no tables of plet yet"
+            raise SchemaError(
+                f"{self.places.masked_url} has {found}; start a worker, or run {self.prefix} migrate"
+            )
+        return store
+
+    def open(self, *, read_only: bool = True) -> Store:
+        """Return the store, whatever its tables are."""
+        store = open_store(self.places.database_url, read_only=read_only)
         click.get_current_context().call_on_close(store.close)
         return store

@@ -7,25 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from plet_celery.cli.command import View, Wrong, command
 from plet_celery.cli.options import Pair, Since
+from plet_celery.cli.table import run_table
 from plet_celery.events import RunState
 from plet_celery.store import Store, queries, records
-from plet_celery.terminal.bars import amount
-from plet_celery.terminal.look import ENDS, look
-from plet_celery.terminal.picture import state_text
-from plet_celery.terminal.text import printable, short_span, shorten, shorten_left
+from plet_celery.terminal.text import printable
 
 if TYPE_CHECKING:
     from plet_celery.store.records import Run
 
 _PAGE = 500
-_COUNTED_TO = 1000
-# Below these widths a column costs more than it tells.
-_WIDE, _MEDIUM, _SMALL = 110, 76, 56
 
 
 @dataclass(frozen=True)
@@ -60,7 +54,7 @@ class Filters:
     "--state",
     "states",
     multiple=True,
-    type=click.Choice(list(RunState)),
+    type=click.Choice([state.value for state in RunState]),
     metavar="S",
     help="Only runs in this state.",
 )
@@ -99,12 +93,14 @@ def runs(
             print_json(view, page.items)
         else:
             found.extend(page.items)
+    if view.output.is_terminal and not view.output.as_json:
+        _print_list(view, store, filters, found)
+        _print_footer(view, store, filters, len(found), cursor, paged=after is not None)
+        return
     if not view.output.as_json:
         _print_list(view, store, filters, found)
-    if cursor and (view.output.as_json or not view.output.is_terminal):
+    if cursor:
         click.echo(f"more: --after {cursor}", err=True)
-    elif cursor:
-        view.output.line(f"older ones: --after {cursor}")
 
 
 def print_json(view: View, items: list[Run]) -> None:
@@ -121,85 +117,6 @@ def write_json(view: View, value: dict[str, Any]) -> None:
     view.output.json(value, view.fields)
 
 
-def table(view: View, items: list[Run]) -> Table:
-    """Return runs as rows, with as many columns as the width allows."""
-    width = view.output.width
-    shown = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    names = ["RUN", "TASK", "STATE", "PROGRESS", "STARTED", "TOOK", "ERROR"]
-    if width < _WIDE:
-        names = ["RUN", "TASK", "STATE", "DETAIL", "STARTED", "TOOK"]
-    if width < _MEDIUM:
-        names = ["RUN", "TASK", "STATE", "DETAIL", "TOOK"]
-    if width < _SMALL:
-        names = ["RUN", "TASK", "STATE"]
-    for name in names:
-        last = name == names[-1] and name in ("ERROR", "TASK")
-        shown.add_column(
-            name,
-            no_wrap=True,
-            overflow="ellipsis",
-            justify="right" if name == "TOOK" else "left",
-            ratio=1 if last else None,
-        )
-    for run in items:
-        cells = _cells(view, run, width)
-        shown.add_row(*(cells[name] for name in names))
-    return shown
-
-
-def detail(run: Run) -> str:
-    """Return what a run is at, or why it ended badly."""
-    return error_line(run) if run.state in ENDS and run.error else progress(run)
-
-
-def progress(run: Run) -> str:
-    """Return `parse  412/668 files  62 %`, as far as known; a dash for nothing."""
-    parts = [] if run.state == "succeeded" else [printable(run.stage or "")]
-    parts.append(
-        amount(run.current, run.total, printable(run.unit or "")) if run.state != "succeeded" else ""
-    )
-    if run.percent is not None and run.state not in ENDS:
-        parts.append(f"{int(run.percent)} %")
-    return "  ".join(part for part in parts if part) or "–"
-
-
-def error_line(run: Run) -> str:
-    """Return the first line of the error, or the reason."""
-    if run.error:
-        kind, message = run.error.get("type") or "Error", str(run.error.get("message") or "")
-        first = message.strip().split("\n")[0]
-        return printable(f"{kind}: {first}" if first else str(kind))
-    return printable(run.reason or "") if run.state in ENDS and run.state != "succeeded" else ""
-
-
-def took(run: Run, now: float) -> float | None:
-    """Return the run's duration so far."""
-    if run.runtime is not None:
-        return run.runtime
-    if run.started_at is None:
-        return None
-    return (run.ended_at or now) - run.started_at
-
-
-def _cells(view: View, run: Run, width: int) -> dict[str, Text]:
-    clock = view.clock
-    pipe = not view.output.is_terminal
-    at = run.started_at or run.queued_at
-    started = "" if at is None else f"{clock.full(at)} ({clock.ago(at)})" if pipe else clock.ago(at)
-    tight = not pipe
-    task = printable(run.task or "(unknown)")
-    return {
-        "RUN": Text(printable(run.id) if pipe else run.short_id, style="dim"),
-        "TASK": Text(shorten_left(task, max(12, width // 3)) if tight else task),
-        "STATE": state_text(run.state, view.output),
-        "PROGRESS": Text(progress(run)),
-        "DETAIL": Text(shorten(detail(run), max(8, width - 60)) if tight else detail(run)),
-        "STARTED": Text(started, style="dim"),
-        "TOOK": Text(short_span(took(run, clock.now))),
-        "ERROR": Text(error_line(run), style="red" if look(run.state).style == "red" else "dim"),
-    }
-
-
 def _pages(store: Store, filters: Filters, limit: int, after: str | None) -> Iterator[Any]:
     left = limit
     while left > 0:
@@ -212,22 +129,30 @@ def _pages(store: Store, filters: Filters, limit: int, after: str | None) -> Ite
 
 
 def _print_list(view: View, store: Store, filters: Filters, found: list[Run]) -> None:
-    if not found:
-        for line in _nothing(view, store, filters):
-            view.output.line(line)
+    if found:
+        view.output.draw(run_table(view, found))
         return
-    view.output.draw(table(view, found))
-    if view.output.is_terminal:
-        view.output.draw(Text(_footer(store, filters, len(found)), style="dim"))
+    for line in _nothing(view, store, filters):
+        view.output.line(line)
 
 
-def _footer(store: Store, filters: Filters, shown: int) -> str:
+def _print_footer(
+    view: View, store: Store, filters: Filters, shown: int, cursor: str | None, *, paged: bool
+) -> None:
+    if not shown:
+        return
     if filters.any:
-        return f"{shown} {'run' if shown == 1 else 'runs'} that match · newest first"
-    counts = queries.count_runs_by_state(store)
-    total = sum(counts.values())
-    more = "+" if any(number >= _COUNTED_TO for number in counts.values()) else ""
-    return f"{shown} of {total}{more} · newest first"
+        text = f"{shown} {'run' if shown == 1 else 'runs'} that match"
+    else:
+        counts = queries.count_runs_by_state(store)
+        bounded = "+" if any(number >= queries.COUNT_MAX for number in counts.values()) else ""
+        text = f"{shown} of {sum(counts.values())}{bounded}"
+    # A cursor is long and no pleasure to read: only who goes from page to page gets to see it.
+    if cursor and (paged or shown >= _PAGE):
+        more = f" · more: --after {cursor}"
+    else:
+        more = f" · more: --limit {2 * shown}" if cursor else ""
+    view.output.draw(Text(f"{text} · newest first{more}", style="dim"))
 
 
 def _nothing(view: View, store: Store, filters: Filters) -> list[str]:

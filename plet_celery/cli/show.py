@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from plet_celery.cli.command import View, command
-from plet_celery.cli.runs import took, write_json
+from plet_celery.cli.observe import CHILDREN_MAX, child_runs
+from plet_celery.cli.runs import write_json
 from plet_celery.store import Store, queries, records
 from plet_celery.terminal.bars import fit, groups, stage_bars
 from plet_celery.terminal.look import look
@@ -19,12 +20,26 @@ from plet_celery.terminal.picture import group_table, headline, stage_table, sta
 from plet_celery.terminal.text import printable, printable_lines, short_span, span
 
 if TYPE_CHECKING:
-    from plet_celery.store.records import Attempt, Run
+    from plet_celery.store.records import Attempt, EventRow, Run
 
 _STAGES_SHOWN = 25
-_CHILDREN = 200
 _EVENTS = 200
 _VALUE_CHARACTERS = 300
+_EVENT_FACTS = (
+    *("worker", "pid", "retries", "name", "stage", "done", "total", "elapsed", "by", "reason", "signal"),
+    *(
+        "exitcode",
+        "limit",
+        "seconds",
+        "when",
+        "terminated",
+        "expires",
+        "requeue",
+        "replaced",
+        "how",
+        "upstream",
+    ),
+)
 
 
 @command("show")
@@ -72,11 +87,10 @@ def _head(view: View, run: Run) -> None:
     view.output.draw(headline(run, clock, view.output))
     facts = {
         "run": printable(run.id),
-        "queued": clock.both(run.queued_at),
+        "queued": clock.both(run.queued_at) if run.started_at is None else "",
         "started": clock.both(run.started_at),
         "ended": clock.both(run.ended_at),
         "waited": span(run.waited) if run.waited is not None else "",
-        "took": span(took(run, clock.now), whole=run.ended_at is None) if run.started_at is not None else "",
         "attempt": f"{run.attempt} of {run.attempts}" if (run.attempts or 0) > 1 else "",
         "worker": printable(run.worker or ""),
         "queue": printable(run.queue or ""),
@@ -172,11 +186,11 @@ def _attempt_reason(attempt: Attempt) -> str:
 
 
 def _children(view: View, store: Store, run: Run) -> None:
-    children = queries.children(store, run.id, limit=_CHILDREN)
+    children = child_runs(run, queries.children(store, run.id, limit=CHILDREN_MAX))
     if not children:
         return
     _title(view, "Child runs")
-    found, more = groups(children), len(children) >= _CHILDREN
+    found, more = groups(children), len(children) >= CHILDREN_MAX
     _indent(view, group_table(found, width=view.output.width - 2, output=view.output, more=more))
     bad = [child for child in children if child.state in ("failed", "timed_out", "lost")]
     for child in bad[:5]:
@@ -190,20 +204,27 @@ def _children(view: View, store: Store, run: Run) -> None:
 
 def _events(view: View, store: Store, run_id: str) -> None:
     _title(view, "Events")
-    grid = _grid()
-    for event in queries.run_events(store, run_id, limit=_EVENTS):
-        grid.add_row(
-            Text(f"  {view.clock.stamp(event.at)}", style="dim"),
-            Text(printable(event.kind)),
-            Text(_event_text(event)),
+    found = queries.run_events(store, run_id, limit=_EVENTS)
+    wide = max((len(event.kind) for event in found), default=0)
+    for event in found:
+        line = Text.assemble(
+            (f"  {view.clock.stamp(event.at)}  ", "dim"),
+            f"{printable(event.kind):{wide}}  ",
+            _event_text(event),
         )
-    view.output.draw(grid)
+        line.no_wrap, line.overflow = True, "ellipsis"
+        view.output.draw(line)
 
 
-def _event_text(event: Any) -> str:
+def _event_text(event: EventRow) -> str:
+    """Return what an event says beyond its kind: its text, its error, or a few of its fields."""
     if event.text:
         return printable(event.text)
-    return _value(event.data) if event.data else ""
+    facts = [f"{name} {_value(event.data[name])}" for name in _EVENT_FACTS if name in event.data]
+    error = event.data.get("error")
+    if isinstance(error, dict):
+        facts.append(f"{error.get('type')}: {str(error.get('message') or '').strip()}")
+    return printable(", ".join(facts))
 
 
 def _where_next(view: View, run: Run) -> None:

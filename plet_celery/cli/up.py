@@ -13,7 +13,7 @@ import click
 
 from plet_celery.cli.call import Call, parse_call
 from plet_celery.cli.command import BAD, Command, View, Wrong, command
-from plet_celery.cli.runs import error_line
+from plet_celery.cli.table import error_line
 from plet_celery.cli.watch import watch_run
 from plet_celery.embedded.stack import Blueprint, Stack
 from plet_celery.embedded.stopping import Stopped, Stopping

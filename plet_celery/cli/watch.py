@@ -10,7 +10,8 @@ import click
 from plet_celery.cli.command import BAD, INTERRUPTED, Command, View, Wrong, command
 from plet_celery.cli.live import follow_list, picture
 from plet_celery.cli.observe import follow, newest_of, resolve_soon
-from plet_celery.cli.runs import Filters, error_line, write_json
+from plet_celery.cli.runs import Filters, write_json
+from plet_celery.cli.table import error_line
 from plet_celery.events import RunState
 from plet_celery.store import Store, records
 from plet_celery.store.records import Run

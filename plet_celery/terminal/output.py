@@ -6,7 +6,6 @@ Plain means no escape sequence at all: stdout is no terminal, `NO_COLOR`, `--no-
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from functools import cached_property
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
-from plet_celery.terminal.look import Look, look
+from plet_celery.terminal.look import look
 from plet_celery.terminal.text import escape_json
 
 if TYPE_CHECKING:
@@ -51,39 +50,50 @@ class Output:
     @property
     def width(self) -> int:
         """Columns now; a terminal may be resized while we draw."""
-        if not self.is_terminal:
-            return _PIPE_WIDTH
-        return max(_NARROWEST, shutil.get_terminal_size((80, 24)).columns)
+        return max(_NARROWEST, self._size().columns) if self.is_terminal else _PIPE_WIDTH
 
     @property
     def height(self) -> int:
         """Rows now."""
-        return shutil.get_terminal_size((80, 24)).lines
+        return self._size().lines
+
+    def _size(self) -> os.terminal_size:
+        try:
+            found = os.get_terminal_size(self.stream.fileno())
+        except (OSError, ValueError):
+            found = os.terminal_size((0, 0))
+        # A serial line or a bare pty says 0.
+        return os.terminal_size(
+            (_given("COLUMNS") or found.columns or 80, _given("LINES") or found.lines or 24)
+        )
 
     @cached_property
     def console(self) -> Console:
         """A rich console that takes text literally: no markup, no emoji names, no highlighting."""
         from rich.console import Console  # 0.1 s: only where something is drawn
 
+        # Its width and height are given by `fitted`: rich would ask stdin's terminal first.
         return Console(
             file=self.stream,
             force_terminal=not self.is_plain,
             color_system=None if self.is_plain else "auto",
-            width=None if self.is_terminal else _PIPE_WIDTH,
             markup=False,
             emoji=False,
             highlight=False,
             legacy_windows=False,
         )
 
+    def fitted(self) -> Console:
+        """Return the console, told how large the terminal is now."""
+        from rich.console import ConsoleDimensions
+
+        self.console.size = ConsoleDimensions(self.width, self.height)
+        return self.console
+
     def sign(self, state: str) -> str:
         """Return the state's sign, in ASCII where the encoding has no other."""
         shown = look(state)
         return shown.sign if self.has_signs else shown.ascii_sign
-
-    def look(self, state: str) -> Look:
-        """Return the state's sign, word and style."""
-        return look(state)
 
     def line(self, text: str = "") -> None:
         """Write one line of text that is already `printable`."""
@@ -91,11 +101,12 @@ class Output:
 
     def draw(self, renderable: RenderableType) -> None:
         """Write something of rich's; without trailing blanks where it is plain."""
+        console = self.fitted()
         if not self.is_plain:
-            self.console.print(renderable)
+            console.print(renderable)
             return
-        with self.console.capture() as captured:
-            self.console.print(renderable)
+        with console.capture() as captured:
+            console.print(renderable)
         for line in captured.get().splitlines():
             self.stream.write(line.rstrip() + "\n")
 
@@ -108,6 +119,12 @@ class Output:
     def flush(self) -> None:
         """Hand over what was written; a reader that has gone away shows here at the latest."""
         self.stream.flush()
+
+
+def _given(name: str) -> int:
+    """Return a size that the environment sets, or 0."""
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() and len(text) < 6 else 0
 
 
 def _plain_wanted(environ: os._Environ[str]) -> bool:

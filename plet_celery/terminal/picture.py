@@ -6,8 +6,8 @@ Text from tasks passes `printable` here and is never markup.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from rich import box
 from rich.console import Group as Stack
@@ -20,7 +20,7 @@ from rich.text import Text
 from plet_celery.terminal.bars import Fold, Group, StageBar, amount, fit, groups, indented, stage_bars
 from plet_celery.terminal.look import ENDS, level_name, level_style, look
 from plet_celery.terminal.output import Output
-from plet_celery.terminal.text import Clock, printable, printable_lines, shorten_left, span
+from plet_celery.terminal.text import Clock, printable, printable_lines, shorten, shorten_left, span
 
 if TYPE_CHECKING:
     from plet_celery.store.records import LogLine, Run, Stage
@@ -45,7 +45,6 @@ class Snapshot:
     """Up to when the store knows."""
     trouble: str = ""
     """Why this is old: the store does not answer."""
-    names: dict[str, str] = field(default_factory=dict)
 
 
 def state_text(state: str, output: Output) -> Text:
@@ -71,7 +70,7 @@ def stage_table(rows: Sequence[StageBar | Fold], *, width: int, output: Output) 
     table = _grid()
     for row in rows:
         if isinstance(row, Fold):
-            table.add_row("", Text(row.text, style="dim"))
+            table.add_row(Text(f"  {row.text}", style="dim"))
             continue
         table.add_row(*_stage_cells(row, width, output))
     return table
@@ -82,38 +81,36 @@ def group_table(found: Sequence[Group], *, width: int, output: Output, more: boo
     table = _grid()
     for group in found:
         size = f" ×{group.size}{'+' if more else ''}" if group.size > 1 else ""
-        name = Text(shorten_left(printable(group.task), max(10, width // 3)) + size)
-        cells: list[RenderableType] = [_sign(group.state, output), name]
-        if width >= _NO_BAR_BELOW:
-            cells.append(bar(group.fraction, group.state, _bar_width(width)))
+        name = shorten_left(printable(group.task), max(10, width // 3)) + size
+        cells: list[RenderableType] = [_signed(group.state, name, output)]
+        if width >= _NO_BAR_BELOW and not output.is_plain:
+            tone = "succeeded" if group.states.get("succeeded", 0) * 2 > group.size else group.state
+            cells.append(bar(group.fraction, tone, _bar_width(width)))
         cells.append(_counts(group, output))
         table.add_row(*cells)
     return table
 
 
-def log_text(line: Any, clock: Clock, *, stage: bool = True) -> Text:
-    """Return one log line: time, level, stage, text; further lines of it are indented below."""
-    first, *rest = printable_lines(line.text)
-    head = f"{clock.time(line.at)} {level_name(line.level):5} "
-    shown = Text(head, style="dim")
-    if stage and line.stage:
-        shown.append(f"{printable(line.stage)}  ", style="dim")
-    style = level_style(line.level)
-    shown.append(first, style=style)
-    for text in rest:
-        shown.append("\n" + " " * len(head) + text, style=style)
+def log_text(line: LogLine, clock: Clock, stage: str = "") -> Text:
+    """Return a log line's first line: time, level, stage, text."""
+    shown = Text(f"{clock.time(line.at)} {level_name(line.level):5} ", style="dim")
+    if stage:
+        shown.append(f"{printable(stage)}: ", style="dim")
+    shown.append(printable_lines(line.text)[0], style=level_style(line.level))
+    shown.no_wrap, shown.overflow = True, "ellipsis"
     return shown
 
 
 def headline(run: Run, clock: Clock, output: Output) -> Text:
-    """Return `example.census 1f9f7a2e · ◐ running 12 s`."""
+    """Return `example.census 1f9f7a2e · ◐ running 12 s`; on a narrow terminal the state comes first."""
+    task = printable(run.task or "(unknown task)")
+    state = f"{output.sign(run.state)} {printable(run.state)}"
+    tail = _tail(run, clock)
+    if output.width < _NO_BAR_BELOW + _FRAME_COLUMNS:
+        left = max(10, output.width - len(state) - len(tail) - 11)
+        return Text.assemble((state, look(run.state).style), tail, " · ", (shorten_left(task, left), "bold"))
     return Text.assemble(
-        (printable(run.task or "(unknown task)"), "bold"),
-        " ",
-        (run.short_id, "dim"),
-        " · ",
-        (f"{output.sign(run.state)} {printable(run.state)}", look(run.state).style),
-        f"{_tail(run, clock)}",
+        (task, "bold"), " ", (run.short_id, "dim"), " · ", (state, look(run.state).style), tail
     )
 
 
@@ -122,8 +119,10 @@ def run_panel(snapshot: Snapshot, clock: Clock, output: Output, *, hint: str = "
     width = output.width - _FRAME_COLUMNS
     room = max(6, output.height - 4)
     found = groups(snapshot.children)
-    log = [_one_line(line, clock, width) for line in snapshot.lines[-_log_rows(room) :]]
-    parts: list[RenderableType] = [_total(snapshot.run, width, output)]
+    stages = {stage.number: stage.name for stage in snapshot.stages}
+    lines = snapshot.lines[-_log_rows(room) :]
+    log = [log_text(line, clock, stages.get(line.stage or 0, "")) for line in lines]
+    parts: list[RenderableType] = [_total(snapshot.run, width, output), *_trouble(snapshot.run)]
     bars = stage_bars(snapshot.stages, now=clock.now)
     rest = room - 1 - len(log) - min(len(found), 8) - 3
     if bars:
@@ -132,13 +131,15 @@ def run_panel(snapshot: Snapshot, clock: Clock, output: Output, *, hint: str = "
         parts += ["", group_table(found[:8], width=width, output=output, more=snapshot.more_children)]
     if log:
         parts += ["", *log]
+    news = _news(snapshot, clock)
+    has_ended = snapshot.run.state in ENDS
     return Panel(
         Stack(*parts),
         box=box.ROUNDED,
-        border_style=look(snapshot.run.state).style if snapshot.run.state in ENDS else "dim",
+        border_style=look(snapshot.run.state).style if has_ended else "dim",
         title=headline(snapshot.run, clock, output),
         title_align="left",
-        subtitle=Text(_news(snapshot, clock) or hint, style="yellow" if _news(snapshot, clock) else "dim"),
+        subtitle=None if has_ended and not news else Text(news or hint, style="yellow" if news else "dim"),
         subtitle_align="left",
         width=output.width,
     )
@@ -160,15 +161,21 @@ def _total(run: Run, width: int, output: Output) -> RenderableType:
     return table
 
 
+def _trouble(run: Run) -> list[RenderableType]:
+    """The error of a run that is retried or has ended badly, as one line."""
+    if not run.error or run.state in ("running", "succeeded"):
+        return []
+    message = f"{run.error.get('type') or 'Error'}: {run.error.get('message') or ''}"
+    shown = printable(message.strip().split("\n")[0])
+    return [Text(f" {shown}", style=look(run.state).style, no_wrap=True, overflow="ellipsis")]
+
+
 def _stage_cells(row: StageBar, width: int, output: Output) -> list[RenderableType]:
     quiet = "dim" if row.state in ("planned", "skipped") else ""
     name = printable(indented(row))
     limit = max(10, width // 3)
-    cells: list[RenderableType] = [
-        _sign(row.state, output),
-        Text(name if len(name) <= limit else name[: limit - 1] + "…", style=quiet),
-    ]
-    if width >= _NO_BAR_BELOW:
+    cells: list[RenderableType] = [_signed(row.state, shorten(name, limit), output, style=quiet)]
+    if width >= _NO_BAR_BELOW and not output.is_plain:
         cells.append(bar(row.fraction, row.state, _bar_width(width)) if row.state != "planned" else "")
     elapsed = span(row.elapsed, whole=row.state == "running") if row.elapsed is not None else ""
     cells.append(Text(printable(row.amount) or (row.state if row.state == "skipped" else ""), style=quiet))
@@ -182,8 +189,8 @@ def _grid() -> Table:
     return Table(box=None, show_header=False, show_edge=False, padding=(0, 2, 0, 0), pad_edge=False)
 
 
-def _sign(state: str, output: Output) -> Text:
-    return Text(output.sign(state), style=look(state).style)
+def _signed(state: str, text: str, output: Output, *, style: str = "") -> Text:
+    return Text.assemble((output.sign(state), look(state).style), " ", (text, style))
 
 
 def _counts(group: Group, output: Output) -> Text:
@@ -219,12 +226,3 @@ def _news(snapshot: Snapshot, clock: Clock) -> str:
 
 def _log_rows(room: int) -> int:
     return 3 if room < 16 else 5 if room < 30 else 8
-
-
-def _one_line(line: Any, clock: Clock, width: int) -> Text:
-    """A log line cut to the panel's width: a picture has a fixed height."""
-    shown = log_text(line, clock)
-    shown = shown.split("\n")[0]
-    shown.no_wrap = True
-    shown.overflow = "ellipsis"
-    return shown

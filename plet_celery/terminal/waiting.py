@@ -66,11 +66,13 @@ class _Painter(threading.Thread):
     def _paint(self) -> None:
         from rich.live import Live
 
-        with Live(console=self._output.console, auto_refresh=False, transient=False) as live:
+        with Live(console=self._output.fitted(), auto_refresh=False, transient=False) as live:
             over = False
             while not over:
                 over = self._over.wait(_EVERY)
-                live.update(self._picture(self._look()), refresh=True)
+                picture = self._picture(self._look())
+                self._output.fitted()
+                live.update(picture, refresh=True)
 
     def _speak(self) -> None:
         over = False
