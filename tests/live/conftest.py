@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plet_celery.store import open_store, queries
 from waiting import wait_until
+
+from plet_celery.store import open_store, queries
 
 APPS = Path(__file__).parent / "apps"
 END_STATES = {

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from celery.exceptions import TaskRevokedError
-from plet_celery.store import queries
 from waiting import wait_until
+
+from plet_celery.store import queries
 
 MakeLive = Callable[[], Any]
 POOLS = ["prefork", "solo"]

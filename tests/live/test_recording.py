@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from plet_celery.store import queries
 from waiting import wait_until
+
+from plet_celery.store import queries
 
 MakeLive = Callable[[], Any]
 

@@ -212,3 +212,37 @@ def with_own_request() -> None:
 
 @app.task
 def annotated() -> None: ...
+
+
+@app.task(base=TrackedTask, bind=True)
+def acknowledge(self: TrackedTask, name: str) -> None:
+    """Log numbered lines for ever; each that was acknowledged is told to the test by a pipe-like file."""
+    run = current_run()
+    descriptor = os.open(FOLDER / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    number = 0
+    while True:
+        number += 1
+        data = {
+            "level": 30,
+            "logger": "kill",
+            "stream": "task",
+            "text": f"line {number}",
+            "i": number,
+            "o": number * 10,
+        }
+        if run.emit("log.written", data):
+            os.write(descriptor, b"%d\n" % number)
+
+
+@app.task
+def chained(value: Any = None) -> str:
+    return "chained"
+
+
+@app.task
+def link_target(value: Any = None) -> None: ...
+
+
+@app.task(base=TrackedTask, bind=True)
+def replace_with_group(self: TrackedTask) -> Any:
+    return self.replace(chord([add.s(1, 1), add.s(2, 2)], collect.s()))
