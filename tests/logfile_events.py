@@ -101,7 +101,8 @@ def busy_story(runs: int = 12, seed: int = 0) -> list[Event]:
     told: list[Event] = []
     for number in range(runs):
         run, attempt = f"run-{number}", f"a-{number}"
-        told.append(story.started(run, attempt, tenant=chance.choice(["", "acme/north"]), pid=100 + number))
+        tenant = chance.choice(["", "acme/north"])
+        told.append(story.started(run, attempt, tenant=tenant, pid=100 + number))
         if number % 4 == 3:  # nothing to say
             told.append(story.ended(run=run, attempt=attempt))
             continue
@@ -116,7 +117,7 @@ def busy_story(runs: int = 12, seed: int = 0) -> list[Event]:
         if number % 3 == 0:
             told.append(story.ended(events.RUN_RETRIED, run, attempt, reason="later", retries=0))
             again = f"b-{number}"
-            told.append(story.started(run, again, retries=1, pid=100 + number))
+            told.append(story.started(run, again, tenant=tenant, retries=1, pid=100 + number))
             told.append(story.log("a second try", run, again))
             told.append(story.ended(events.RUN_FAILED, run, again, error=_ERROR))
             told.append(story.log("a thread that lived on", run, attempt))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from plet_celery.errors import LogNotFound
+from plet_celery.errors import HomeError, LogNotFound
 from plet_celery.events import Event
 from plet_celery.logfiles import index
 from plet_celery.logfiles.folders import names_in, open_to_read, opened_folder
@@ -45,13 +45,16 @@ class Existing:
         uncertain = started.wall <= self._state.uncertain_until
         if not (uncertain or data.get("retries") or data.get("redelivered")):
             return None
-        run_id = started.run or ""
+        run = Run(id=started.run or "", cold=uncertain)
         tenant = str(tenant_folder(str(data.get("tenant") or "")))
-        name = self._tenant(tenant).get(run_digest(run_id))
-        if name is None:
-            return None
-        run = Run(id=run_id, folder=f"{tenant}/{name}", cold=uncertain)
-        return run if self.survey(run) else None
+        try:
+            name = self._tenant(tenant).get(run_digest(run.id))
+            if name is None:
+                return None
+            run.folder = f"{tenant}/{name}"
+            return run if self.survey(run) else None
+        except HomeError:
+            return None  # something strange: writing there will be refused
 
     def made(self, folder: str) -> None:
         """Remember a folder that is about to be made."""
@@ -88,7 +91,7 @@ class Existing:
         try:
             with opened_folder(self._root, run.folder or "") as folder:
                 descriptor = open_to_read(folder, TRACE)
-        except (LogNotFound, FileNotFoundError):
+        except (LogNotFound, FileNotFoundError, HomeError):
             return
         with open(descriptor, "rb", buffering=_BLOCK) as file:
             at = 0

@@ -101,6 +101,15 @@ def remove_file(folder: int, name: str) -> None:
         os.unlink(name, dir_fd=folder)
 
 
+def remove_ours(folder: int, name: str) -> None:
+    """Remove the file `name` if it is one that we could have made; it may be gone already."""
+    try:
+        os.close(open_to_read(folder, name))
+    except (FileNotFoundError, HomeError):
+        return
+    remove_file(folder, name)
+
+
 def write_whole(descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> None:
     """Write all of `data` at `offset`; a full disk raises OSError."""
     view = memoryview(data)
@@ -114,6 +123,7 @@ def replace_file(folder: int, name: str, data: bytes) -> None:
     fresh = f"{name}.new"
     descriptor = os.open(fresh, _FILE | os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=folder)
     try:
+        os.fchmod(descriptor, 0o600)
         write_whole(descriptor, data, 0)
     finally:
         os.close(descriptor)

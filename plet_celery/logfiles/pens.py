@@ -42,7 +42,7 @@ class Pen:
     """Writes lines of one attempt into the batch under way.
 
     Args:
-        file: the run's `trace.jsonl`.
+        file: the run's `trace.jsonl`; None while the log is made again from it.
         kinds: a cache shared by all pens.
     """
 
@@ -52,7 +52,7 @@ class Pen:
         attempt: Attempt,
         volumes: Volumes,
         files: Files,
-        file: Growing,
+        file: Growing | None,
         clock: Clock,
         kinds: dict[Any, Kind],
         trace_max: int,
@@ -67,8 +67,8 @@ class Pen:
         self._trace_max = trace_max
         self._shared = trace.shared_fields(run.id, attempt.id, attempt.number, attempt.facts)
 
-    def write(self, event: Event, *, traced: bool = True) -> None:
-        """Append the record, its index entry and (if `traced`) its trace line."""
+    def write(self, event: Event) -> None:
+        """Append the record, its index entry and its trace line."""
         attempt, data = self.attempt, event.data
         stamp, micros = self._clock.at(event.wall)
         level, logger, stream = data.get("level"), data.get("logger"), data.get("stream")
@@ -89,11 +89,16 @@ class Pen:
         )
         if kind.stage and kind.stage in attempt.stages:
             attempt.stages[kind.stage].lines += 1
-        if traced and attempt.untraced:
+        if self._file is None:
+            return
+        if attempt.untraced:
             attempt.untraced += 1
-        elif traced:
-            ordinary = context is None and type(given) is int and "part" not in data and "cut" not in data
-            self._trace(self._ordinary(event, stamp, kind, words) if ordinary else None, event, stamp)
+            return
+        ordinary = context is None and type(given) is int and "part" not in data and "cut" not in data
+        told = self._ordinary(event, stamp, kind, words) if ordinary else None
+        if told is None:
+            told = trace.log_line(event, stamp, attempt.number, attempt.facts)
+        self._trace(self._file, told)
 
     def _ordinary(self, event: Event, stamp: str, kind: Kind, words: str) -> bytes | None:
         data = event.data
@@ -109,21 +114,17 @@ class Pen:
         offset = data.get("o")
         if type(offset) is int:
             place += f',"plet.offset":{offset}'
-        if not message.isascii() or b"\x7f" in message:
-            message = trace.harmless(message)
+        message = trace.harmless(message)
         return b"".join((start.encode(), message, place.encode(), kind.trace, self._shared))
 
-    def _trace(self, raw: bytes | None, event: Event, stamp: str) -> None:
-        run, attempt = self.run, self.attempt
-        if raw is None:
-            raw = trace.log_line(event, stamp, attempt.number, attempt.facts)
+    def _trace(self, file: Growing, raw: bytes) -> None:
+        attempt = self.attempt
         if attempt.trace + len(raw) > self._trace_max:
             attempt.untraced += 1
             return
-        file = self._file
         file.pending += raw
         attempt.trace += len(raw)
-        run.trace += len(raw)
+        self.run.trace += len(raw)
         if len(file.pending) > _SPILL_LOOK:
             self._files.spill(file)
 

@@ -174,12 +174,12 @@ class Recorder:
             attempt,
             self._volumes,
             self._files,
-            self._trace_file(run),
+            self._trace_file(run) if self._traced else None,
             self._clock,
             self._kinds,
             self._limits.run_max_log_bytes,
         )
-        pen.write(event, traced=self._traced)
+        pen.write(event)
         # Not of an ended attempt: its run may be forgotten within the batch.
         if self._traced and not run.cold and event.attempt and attempt.end is None:
             self._pens[event.attempt] = pen

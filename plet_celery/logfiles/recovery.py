@@ -9,7 +9,7 @@ from pathlib import Path
 
 from plet_celery.errors import HomeError, LogNotFound
 from plet_celery.logfiles import index
-from plet_celery.logfiles.folders import open_to_write, opened_folder, remove_file
+from plet_celery.logfiles.folders import open_to_write, opened_folder, remove_ours
 from plet_celery.logfiles.state import Run
 from plet_celery.logfiles.volumes import INDEX, LOG, TRACE, part_names
 
@@ -19,7 +19,7 @@ def cut_back(root: Path, folder: str, name: str, size: int) -> None:
     try:
         with opened_folder(root, folder) as descriptor:
             if size == 0:
-                remove_file(descriptor, name)
+                remove_ours(descriptor, name)
             else:
                 _cut(descriptor, name, size)
         if size == 0:

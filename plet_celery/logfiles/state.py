@@ -58,6 +58,8 @@ class Attempt(msgspec.Struct):
     """Kind of its first end."""
     full: bool = False
     """The head is full: further records go to the tail parts."""
+    head_line: int = 0
+    """Number of the last line before them."""
     volumes: list[Volume] = []
     dropped: int = 0
     """Lines in tail parts that gave way to newer ones."""

@@ -199,9 +199,9 @@ def kind_fields(logger: str, stage: int, stream: str) -> bytes:
 
 def harmless(raw: bytes) -> bytes:
     """Return JSON in which no character moves a terminal or splits a line (C0 is escaped already)."""
-    if not raw.isascii():
-        raw = _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", raw.decode()).encode()
-    return raw.replace(b"\x7f", b"\\u007f")
+    if raw.isascii() and b"\x7f" not in raw:
+        return raw
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", raw.decode()).encode()
 
 
 def capped_line(stamp: str, left_out: int) -> bytes:

@@ -67,6 +67,7 @@ class Volumes:
                 self._append_main(run, attempt, raw, mark)
                 return
             attempt.full = True
+            attempt.head_line = attempt.line - (1 if mark.flags & index.NUMBERED else 0)
         self._append_part(run, attempt, raw, mark)
 
     def merge(self, run: Run, attempt: Attempt, micros: int) -> None:
@@ -74,7 +75,8 @@ class Volumes:
         folder = run.folder or ""
         if attempt.dropped:
             note = text.note(capped(attempt.dropped, self._limit))
-            self._append_main(run, attempt, note, Mark(micros, 30, 0, index.PLET, index.GAP))
+            mark = Mark(micros, 30, 0, index.PLET, index.GAP)
+            self._append_main(run, attempt, note, mark, line=attempt.head_line)
         for volume in attempt.volumes:
             log, entries = self._part_files(folder, attempt, volume)
             self._copy_entries(run, attempt, entries, volume, shift=run.log)
@@ -112,11 +114,20 @@ class Volumes:
                 )
         return found
 
-    def _append_main(self, run: Run, attempt: Attempt, raw: bytes, mark: Mark) -> None:
+    def _append_main(
+        self, run: Run, attempt: Attempt, raw: bytes, mark: Mark, *, line: int | None = None
+    ) -> None:
         log, entries = self._main.get(run.id) or self.main_files(run)
         if attempt.number != run.attempts_made:
             run.mixed = True
-        entries.pending += _entry(run.log, attempt, len(raw), mark, index.MIXED if run.mixed else 0)
+        entries.pending += _entry(
+            run.log,
+            attempt.number,
+            attempt.line if line is None else line,
+            len(raw),
+            mark,
+            index.MIXED if run.mixed else 0,
+        )
         log.pending += raw
         run.log += len(raw)
         run.entries += 1
@@ -135,7 +146,7 @@ class Volumes:
                 self._remove_part(folder, attempt, oldest)
         volume = attempt.volumes[-1]
         log, entries = self._part_files(folder, attempt, volume)
-        entries.pending += _entry(volume.log, attempt, len(raw), mark, 0)
+        entries.pending += _entry(volume.log, attempt.number, attempt.line, len(raw), mark, 0)
         log.pending += raw
         volume.log += len(raw)
         volume.entries += 1
@@ -186,13 +197,13 @@ class Volumes:
                 self._removals.append((folder, name))
 
 
-def _entry(offset: int, attempt: Attempt, length: int, mark: Mark, flags: int) -> bytes:
+def _entry(offset: int, attempt: int, line: int, length: int, mark: Mark, flags: int) -> bytes:
     return index.pack(
         offset,
         mark.micros / 1e6,
-        attempt.line if attempt.line < _NUMBER_MAX else _NUMBER_MAX,
+        line if line < _NUMBER_MAX else _NUMBER_MAX,
         length,
-        attempt.number if attempt.number < _SHORT_MAX else _SHORT_MAX,
+        attempt if attempt < _SHORT_MAX else _SHORT_MAX,
         mark.stage if mark.stage < _SHORT_MAX else _SHORT_MAX,
         mark.level,
         mark.stream,
