@@ -26,6 +26,8 @@ VALUE_MIN: Final = 6
 """Registered values shorter than this are ignored: a one-letter password would mask every text."""
 
 _PASSES_MAX: Final = 4
+# No user's code runs in `text`: any other exception struck from outside.
+_FAILURES: Final = (TypeError, ValueError, AttributeError, LookupError, RecursionError, MemoryError)
 _ASSIGNMENT = re.compile(r"(?s)(-{0,2}[\w.\-]{1,256})=(.+)")
 # Programs with a one-letter password option, its value attached or in the next argument.
 _PASSWORD_OPTIONS: Final = {
@@ -71,7 +73,7 @@ class Redactor:
         """Return `text` with every secret in it replaced by `***`."""
         try:
             return self._text(text)
-        except BaseException as error:
+        except _FAILURES as error:
             if is_asynchronous(error):
                 raise
             return MASK

@@ -64,7 +64,11 @@ def _pool_exceptions() -> tuple[type[BaseException], ...]:
 
 def _through_signal_handler(trace: TracebackType | None) -> bool:
     handlers = {code for number in signal.valid_signals() for code in _handler_code(number)}
-    return any(frame.tb_frame.f_code in handlers for frame in _frames(trace))
+    return any(
+        # The pool's handler of SIGTERM uninstalls itself before it raises.
+        frame.tb_frame.f_code in handlers or frame.tb_frame.f_globals.get("__name__") == "billiard.common"
+        for frame in _frames(trace)
+    )
 
 
 def _handler_code(number: int) -> Iterator[CodeType]:
