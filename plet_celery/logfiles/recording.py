@@ -148,13 +148,12 @@ class Recorder:
             self.runs.open(run)
             if run.folder is not None and not self._is_usable(run):
                 self._retell(run)
-            if self._is_told(run, event):
-                return
-        self.runs.open(run)
-        attempt = new_attempt(run, event)
-        self._fact(run, attempt, event)
-        for stray in self.runs.strays_of(run.id):
-            self.take(stray)
+        if not self._is_told(run, event):
+            self.runs.open(run)
+            self._fact(run, new_attempt(run, event), event)
+        if self._traced:  # a log being made again is complete first
+            for stray in self.runs.strays_of(run.id):
+                self.take(stray)
 
     def _is_usable(self, run: Run) -> bool:
         """Tell whether the files of a run found on disk can be continued as they are."""
