@@ -19,7 +19,7 @@ from plet_celery.embedded.stack import Blueprint, Stack
 from plet_celery.embedded.stopping import Stopped, Stopping
 from plet_celery.errors import RunNotFound
 from plet_celery.events import RunState
-from plet_celery.signals import is_recorded
+from plet_celery.profiles import is_recorded
 from plet_celery.store import open_store, queries
 from plet_celery.terminal.look import ENDS
 from plet_celery.terminal.text import printable

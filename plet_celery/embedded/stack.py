@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 
 from celery import Celery
 from celery.utils.nodenames import gethostname
+from kombu.exceptions import OperationalError
 
 from plet_celery import presence
 from plet_celery.election import ShipLock
@@ -26,6 +27,7 @@ from plet_celery.embedded.parts import Part, Parts, Patience, last_lines
 from plet_celery.embedded.stopping import Stopping
 from plet_celery.embedded.valkey import Valkey, socket_folder, start_valkey
 from plet_celery.errors import ServiceFailed
+from plet_celery.journal import open_journal
 from plet_celery.paths import private_directory
 from plet_celery.spawning import LOG_NAME
 
@@ -92,6 +94,10 @@ class Stack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stopping.begin()
+        try:
+            self._say("stop", "worker, beat, shipper, broker; another Ctrl-C ends them at once")
+        except OSError:
+            pass  # nobody reads this any more
         self._parts.stop("worker", "beat", in_a_hurry=self._stopping.in_a_hurry)
         self._parts.stop("valkey", in_a_hurry=self._stopping.in_a_hurry)
         self._parts.__exit__(kind, error, trace)
@@ -122,7 +128,10 @@ class Stack:
 
         Raises:
             ServiceFailed: one of them did not get there; says which, and its last lines.
+            HomeError, JournalError: the journal's folder cannot be used.
         """
+        # A worker that finds no journal looks for a shipper two seconds later only.
+        open_journal(self._blueprint.journal)
         count = self._blueprint.concurrency
         options = ["-n", self._node, "-c", str(count), "--without-mingle", "--without-gossip"]
         worker = self._start("worker", "worker", *options, patience=_WORKER_PATIENCE)
@@ -192,9 +201,10 @@ class Stack:
                 raise ServiceFailed(
                     f"broker {url} lives in one process only; leave broker_url unset: up brings its own"
                 )
+            refusals: tuple[type[BaseException], ...] = (OperationalError, *connection.connection_errors)
             try:
                 connection.ensure_connection(max_retries=1, interval_start=0, timeout=int(START_SECONDS))
-            except connection.connection_errors as error:
+            except refusals as error:
                 raise ServiceFailed(
                     f"broker {url} does not answer ({error}); "
                     "start it, or leave broker_url unset: up brings its own"
