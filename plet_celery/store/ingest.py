@@ -20,7 +20,7 @@ from plet_celery.store.gather import Batch, RunBatch, gather
 from plet_celery.store.limits import IngestLimits
 from plet_celery.store.load import RunWork, load_drops, load_runs, load_states, report_of, select_in
 from plet_celery.store.merge import AttemptState
-from plet_celery.store.schema import Tables
+from plet_celery.store.schema import TASK_MAX, Tables, fit
 from plet_celery.store.settle import Report, RunRow, View
 from plet_celery.store.writes import Writes
 
@@ -43,7 +43,7 @@ class Ingest:
         """Write the events; return the ids of the runs that changed."""
         batch = gather(found)
         writes = Writes()
-        works = load_runs(self.connection, self.tables, batch)
+        works = load_runs(self.connection, self.tables, self.journal, batch)
         for run, one in batch.runs.items():
             self._fold(works[run], one)
         details = Details(self.connection, self.tables, self.journal, self.limits, works, writes)
@@ -55,7 +55,7 @@ class Ingest:
         self._write_runs(settled, writes)
         details.metadata(batch)
         self._stamp_changes(settled, writes)
-        self._write_tasks(settled)
+        self._write_tasks(found)
         hosts.write_workers(self.connection, self.tables, self.journal, batch, writes)
         writes.flush(self.connection)
         delta.write(self.connection, self.tables)
@@ -259,8 +259,10 @@ class Ingest:
                 )
                 writes.put(self.tables.run, row, work.before)
 
-    def _write_tasks(self, works: Sequence[RunWork]) -> None:
-        names = {work.row.task for work in works if work.row is not None} - self.known_tasks
+    def _write_tasks(self, found: Sequence[Event]) -> None:
+        # Every name that was told, not those that runs show: these depend on what came first.
+        told = {event.data["task"] for event in found if "task" in event.data}
+        names = {fit(name, TASK_MAX) for name in told if type(name) is str and name} - self.known_tasks
         if names:
             table = self.tables.task
             stored = {row.name for row in select_in(self.connection, table, table.c.name, names)}

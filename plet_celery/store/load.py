@@ -51,8 +51,8 @@ class RunWork:
     changed: bool = False
 
 
-def load_runs(connection: Connection, tables: Tables, batch: Batch) -> dict[str, RunWork]:
-    """Return the runs of a batch, with the attempts it tells of, reports and drops as stored."""
+def load_runs(connection: Connection, tables: Tables, journal: str, batch: Batch) -> dict[str, RunWork]:
+    """Return the runs of a batch, with the attempts it tells of and the reports, as stored."""
     works = {run: RunWork(run) for run in sorted(batch.runs)}
     for row in select_in(connection, tables.run, tables.run.c.id, works, lock=True):
         work = works[row.id]
@@ -64,7 +64,7 @@ def load_runs(connection: Connection, tables: Tables, batch: Batch) -> dict[str,
     if known:
         _load_views(connection, tables, known)
         _load_reports(connection, tables, known)
-        load_states(connection, tables, {work.id: (work, _needed(work, batch)) for work in known})
+        load_states(connection, tables, {work.id: (work, _needed(work, journal, batch)) for work in known})
     return works
 
 
@@ -135,10 +135,12 @@ def report_of(row: eventrows.Row) -> Report:
     return Report(row.journal_id, as_integer(data.get("pid")), end, (row.writer, row.segment, row.offset))
 
 
-def _needed(work: RunWork, batch: Batch) -> Iterable[str]:
-    # A report may move from one attempt to another: then all of them are read.
+def _needed(work: RunWork, journal: str, batch: Batch) -> Iterable[str]:
     found = batch.runs[work.id]
-    return list(work.views) if work.doc.reports or found.reports else found.attempts
+    if not work.doc.reports and not found.reports:
+        return found.attempts
+    # A report may move from one attempt of this journal to another: then all of them are read.
+    return [view.id for view in work.views.values() if view.journal_id == journal]
 
 
 def _load_views(connection: Connection, tables: Tables, known: Sequence[RunWork]) -> None:

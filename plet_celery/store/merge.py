@@ -209,7 +209,9 @@ def tenant_of(state: AttemptState, end: End | None) -> str:
 
 
 def slim(state: AttemptState) -> AttemptState:
-    """Drop from the ends what the start says as well: most rows have one of each."""
+    """Return the state as it is stored: what the start says is not repeated by the ends."""
+    if len(state.seen) > 1:
+        state.seen = dict(sorted(state.seen.items()))
     if state.start is None:
         return state
     known = state.start.data
