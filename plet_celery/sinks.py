@@ -6,11 +6,14 @@ at the start holds up nobody else. It is used by one thread.
 
 from __future__ import annotations
 
+import fcntl
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from plet_celery.errors import SchemaError, StaleWrite, StoreUnavailable
 from plet_celery.events import EVENTS_DROPPED, Event
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LOGS_LOCK_NAME: Final = "logs.lock"
 REBUILD_MAX_EVENTS: Final = 200_000
 
 Position = tuple[int, int]
@@ -202,35 +206,49 @@ def dropped(batch: Batch, now: float) -> list[Event]:
 
 
 class LogFileSink:
-    """Into the folders of the runs; the checkpoint lies beside the journal."""
+    """Into the folders of the runs; the checkpoint lies beside the journal.
+
+    Files have no transaction that could refuse a shipper which was frozen in the middle of a batch and
+    wakes up after another one took its place. So each batch holds `logs.lock`, and asks for the fence
+    under it: whoever has lost the ship lock never begins a batch, and whoever is frozen in one holds
+    the lock until it wakes (and ends the batch well) or dies. Until then the newer shipper's log files
+    wait; its store does not.
+
+    Raises:
+        StaleWrite: another shipper has the ship lock; the caller steps down.
+        OSError: try again later.
+    """
 
     name = "logs"
 
-    def __init__(self, root: Path, state_directory: Path, *, limits: LogLimits) -> None:
-        """Prepare; nothing is opened."""
+    def __init__(
+        self, root: Path, state_directory: Path, *, limits: LogLimits, fence: Callable[[], bool]
+    ) -> None:
+        """Prepare; nothing is opened.
+
+        Args:
+            fence: False once another shipper has the ship lock.
+        """
         self._root = root
         self._state_directory = state_directory
         self._limits = limits
+        self._fence = fence
         self._files: LogFiles | None = None
 
     def positions(self) -> Positions:
         """Recover from a crash if there was one, and return the checkpoint."""
-        return self._opened().positions()
+        with self._alone():
+            return self._opened().positions()
 
     def apply(self, batch: Batch, now: float) -> None:
-        """Append a batch to the files.
-
-        An event that breaks the writing of files (a fault of ours: events are checked) must not stop
-        the others for ever: it is singled out, left out and told.
-
-        Raises:
-            OSError: the disk is full or gone; nothing of the batch counts as written.
-        """
-        self._write(batch.events, batch.positions)
+        """Append a batch to the files, all of it or nothing."""
+        with self._alone():
+            self._opened().apply(batch.events, batch.positions)
 
     def forget(self, writers: Sequence[str]) -> None:
         """Drop these writers from the checkpoint."""
-        self._opened().forget(writers)
+        with self._alone():
+            self._opened().forget(writers)
 
     def close(self) -> None:
         """Close the files; what was begun and not finished is undone at the next opening."""
@@ -238,21 +256,23 @@ class LogFileSink:
         if files is not None:
             files.close()
 
-    def _write(self, events: Sequence[Event], positions: Positions) -> None:
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self._state_directory / LOGS_LOCK_NAME, flags, 0o600)
         try:
-            self._opened().apply(events, positions)
-            return
-        except OSError:
-            raise
-        except Exception as error:
-            self.close()
-            if len(events) <= 1:
-                log.warning("log files refused an event: positions=%s", positions, exc_info=error)
-                self._opened().apply([], positions)
-                return
-        middle = len(events) // 2
-        self._write(events[:middle], positions_before(events, middle, positions))
-        self._write(events[middle:], positions)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BlockingIOError(
+                    error.errno,
+                    "an earlier shipper is frozen in a batch of the log files; end it or let it run",
+                ) from None
+            if not self._fence():
+                raise StaleWrite("the lock file was replaced")
+            yield
+        finally:
+            os.close(descriptor)
 
     def _opened(self) -> LogFiles:
         if self._files is None:
@@ -290,17 +310,3 @@ def rebuild_damaged(files: LogFiles, journal: Path) -> None:
     for run, events in found.items():
         files.rebuild(run, events)
     log.warning("log files rebuilt from the journal: runs=%d events=%d", len(found), count)
-
-
-def positions_before(events: Sequence[Event], index: int, positions: Positions) -> dict[str, Position]:
-    """Return the checkpoint after the first `index` events of a batch.
-
-    Args:
-        positions: the checkpoint after all of them.
-    """
-    passed: dict[str, Any] = {event.writer: positions[event.writer] for event in events[:index]}
-    # Backwards, so that the next event of each writer wins: what lies before it has been passed.
-    for event in reversed(events[index:]):
-        if event.writer in passed:
-            passed[event.writer] = (event.segment, event.offset)
-    return passed

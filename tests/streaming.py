@@ -34,6 +34,8 @@ class Options:
     lines: int = 10
     pause: float = 0.0
     """Seconds between two events."""
+    stop: str = ""
+    """Begin no further run once this file exists."""
     hold: bool = False
     """Begin one more run, say so, wait until stdin is closed, end without a word."""
     role: str = "child"
@@ -107,6 +109,8 @@ def main(options: Options) -> None:
     stream = Stream(options)
     chance = random.Random(options.seed)
     for _ in range(options.runs):
+        if options.stop and Path(options.stop).exists():
+            break
         stream.run(_uuid(chance), _uuid(chance), options.lines)
     if options.hold:
         run, attempt = _uuid(chance), _uuid(chance)

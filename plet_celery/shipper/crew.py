@@ -61,6 +61,7 @@ def make_crew(
         config.runs,
         config.journal,
         limits=LogLimits(run_max_log_bytes=chosen.run_max_log_bytes, stage_max_files=chosen.stage_max_files),
+        fence=fence,
     )
     pace = Pace(gather=chosen.gather, max_records=chosen.batch_max_records, max_bytes=chosen.batch_max_bytes)
 

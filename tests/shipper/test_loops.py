@@ -14,7 +14,6 @@ from plet_celery.events import Event
 from plet_celery.journal import Writer, WriterLimits, open_journal
 from plet_celery.journal_reader import Batch
 from plet_celery.shipper.loops import BACKOFF_MAX, Pace, SinkLoop, backoff
-from plet_celery.sinks import positions_before
 
 LIMITS = WriterLimits(min_free_bytes=0, min_free_percent=0.0, reserve_bytes=0)
 PACE = Pace(gather=0.25, max_records=10, max_bytes=1 << 20)
@@ -187,27 +186,3 @@ def test_the_back_off_doubles_up_to_half_a_minute(failures: int, longest: float)
     assert backoff(failures, 1.0) == pytest.approx(longest)
     assert backoff(failures, 0.0) == pytest.approx(longest / 2)
     assert backoff(failures, 1.0) <= BACKOFF_MAX
-
-
-def at(writer: str, segment: int, offset: int) -> Event:
-    return Event(
-        kind="x",
-        wall=0,
-        mono=0,
-        run=None,
-        attempt=None,
-        data={},
-        writer=writer,
-        segment=segment,
-        offset=offset,
-    )
-
-
-def test_a_part_of_a_batch_ends_where_the_next_event_of_its_writer_begins() -> None:
-    batch = [at("v", 1, 0), at("w", 1, 50), at("v", 1, 30), at("v", 2, 9)]
-    after = {"v": (2, 40), "w": (1, 90)}
-
-    assert positions_before(batch, 1, after) == {"v": (1, 30)}
-    assert positions_before(batch, 2, after) == {"v": (1, 30), "w": (1, 90)}
-    assert positions_before(batch, 3, after) == {"v": (2, 9), "w": (1, 90)}
-    assert positions_before(batch, 4, after) == after

@@ -101,6 +101,7 @@ def test_a_holder_that_has_beaten_since_keeps_its_lock(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_rows_and_lines_are_there_once_after_many_takeovers(tmp_path: Path) -> None:
     """Each frozen shipper wakes up while the next one works, at random points of a batch."""
     config = document(tmp_path / "home", gather=0.02, batch_max_records=300)
