@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -20,84 +20,145 @@ from plet_celery.errors import SettingsError
 
 PREFIX = "plet_"
 
-_Seconds = Field(gt=0, le=365 * 86_400)
 MIB = 1 << 20
 
 
 class Settings(BaseModel):
     """The options; a field `x` is `plet_x` in Celery's conf and `PLET_X` in the environment."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
     # What is recorded
-    enabled: bool = Field(True, description="Record at all. PLET_ENABLED=0 wins over Celery's conf.")
-    record_tasks: tuple[str, ...] = Field(("*",), description="Name patterns of the tasks whose runs are recorded.")
+    enabled: bool = Field(default=True, description="Record at all. PLET_ENABLED=0 wins over Celery's conf.")
+    record_tasks: tuple[str, ...] = Field(
+        default=("*",), description="Name patterns of the tasks whose runs are recorded."
+    )
     ignore_tasks: tuple[str, ...] = Field(
-        ("celery.*",), description="Name patterns of tasks that are not recorded; wins over plet_record_tasks."
+        default=("celery.*",),
+        description="Name patterns of tasks that are not recorded; wins over plet_record_tasks.",
     )
-    capture_logging: bool = Field(True, description="Record `logging` of a run (root and celery.task loggers).")
-    capture_print: bool = Field(True, description="Record what a run prints, one record a line.")
-    capture_warnings: bool = Field(True, description="Record Python warnings of a run.")
+    capture_logging: bool = Field(
+        default=True, description="Record `logging` of a run (root and celery.task loggers)."
+    )
+    capture_print: bool = Field(default=True, description="Record what a run prints, one record a line.")
+    capture_warnings: bool = Field(default=True, description="Record Python warnings of a run.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
-        "INFO", description="Lowest level of captured `logging` records (the worker's own -l still filters first)."
+        default="INFO",
+        description="Lowest level of captured `logging` records (the worker's own -l still filters first).",
     )
-    arguments: bool = Field(True, description="Record redacted, capped previews of arguments and results.")
+    arguments: bool = Field(
+        default=True, description="Record redacted, capped previews of arguments and results."
+    )
     redact_names: tuple[str, ...] = Field(
-        (), description="Further name parts whose values are never recorded (password, token, … are built in)."
+        default=(),
+        description="Further name parts whose values are never recorded (password, token, … are built in).",
     )
-    redact_values_secret: tuple[SecretStr, ...] = Field(
-        (), description="Values that are replaced by *** wherever they appear; at least 6 characters each."
+    redact_values_secret: tuple[Annotated[SecretStr, Field(min_length=6)], ...] = Field(
+        default=(),
+        description="Values that are replaced by *** wherever they appear; at least 6 characters each.",
     )
     tenants_allowed: tuple[str, ...] = Field(
-        (), description="Tenant paths that this worker may record; others are recorded under ''. Empty: all."
+        default=(),
+        description="Tenant paths that this worker may record; others are recorded under ''. Empty: all.",
     )
 
     # Where things live
-    home: str | None = Field(None, description="Folder of journal, run logs and SQLite; default .plet beside the app.")
-    database_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the store; default SQLite in plet_home.")
+    home: str | None = Field(
+        default=None, description="Folder of journal, run logs and SQLite; default .plet beside the app."
+    )
+    database_url: SecretStr | None = Field(
+        default=None, description="SQLAlchemy URL of the store; default SQLite in plet_home."
+    )
 
     # Journal (the task's side)
-    segment_max_bytes: int = Field(8 * MIB, ge=64 << 10, le=1 << 30, description="A journal file rotates at this size.")
-    journal_max_bytes: int = Field(1 << 30, ge=MIB, description="Journal size at which recording sheds by kind.")
-    journal_keep: float = Field(3600.0, ge=0, description="Seconds a shipped segment is kept for replay.")
-    min_free_bytes: int = Field(1 << 30, ge=0, description="Free disk space below which recording sheds by kind.")
-    min_free_percent: float = Field(5.0, ge=0, le=90, description="The same as a share; the larger one holds.")
-    durability: Literal["none", "terminal"] = Field(
-        "none", description="terminal: the task process syncs its end event to disk."
+    segment_max_bytes: int = Field(
+        default=8 * MIB, ge=64 << 10, le=1 << 30, description="A journal file rotates at this size."
     )
-    log_rate: float = Field(5000.0, gt=0, description="Log lines a run may write per second.")
-    log_burst: int = Field(20_000, ge=1, description="Log lines a run may write at once above plet_log_rate.")
-    progress_rate: float = Field(10.0, gt=0, le=1000, description="Progress events per second and stage.")
-    meta_rate: float = Field(1.0, gt=0, le=100, description="Result meta updates per second, after the first second.")
+    journal_max_bytes: int = Field(
+        default=1 << 30, ge=MIB, description="Journal size at which recording sheds by kind."
+    )
+    journal_keep: float = Field(
+        default=3600.0, ge=0, description="Seconds a shipped segment is kept for replay."
+    )
+    min_free_bytes: int = Field(
+        default=1 << 30, ge=0, description="Free disk space below which recording sheds by kind."
+    )
+    min_free_percent: float = Field(
+        default=5.0, ge=0, le=90, description="The same as a share; the larger one holds."
+    )
+    durability: Literal["none", "terminal"] = Field(
+        default="none", description="terminal: the task process syncs its end event to disk."
+    )
+    log_rate: float = Field(default=5000.0, gt=0, description="Log lines a run may write per second.")
+    log_burst: int = Field(
+        default=20_000, ge=1, description="Log lines a run may write at once above plet_log_rate."
+    )
+    progress_rate: float = Field(
+        default=10.0, gt=0, le=1000, description="Progress events per second and stage."
+    )
+    meta_rate: float = Field(
+        default=1.0, gt=0, le=100, description="Result meta updates per second, after the first second."
+    )
 
     # Bounds per run
-    run_max_log_bytes: int = Field(64 * MIB, ge=64 << 10, description="Log file size per attempt; head and tail kept.")
-    store_log_head_bytes: int = Field(64 << 10, ge=0, description="Log text kept in the store, from the start.")
-    store_log_tail_bytes: int = Field(192 << 10, ge=0, description="Log text kept in the store, from the end.")
-    run_max_events: int = Field(1000, ge=10, description="Event rows in the store per attempt.")
-    stage_max: int = Field(1000, ge=1, description="Stages per attempt; further ones fold into 'other'.")
-    stage_max_files: int = Field(100, ge=0, description="Stage log files per attempt.")
-    measure_max_points: int = Field(1000, ge=10, description="Points kept per measure and attempt, thinned evenly.")
+    run_max_log_bytes: int = Field(
+        default=64 * MIB, ge=64 << 10, description="Log file size per attempt; head and tail kept."
+    )
+    store_log_head_bytes: int = Field(
+        default=64 << 10, ge=0, description="Log text kept in the store, from the start."
+    )
+    store_log_tail_bytes: int = Field(
+        default=192 << 10, ge=0, description="Log text kept in the store, from the end."
+    )
+    run_max_events: int = Field(default=1000, ge=10, description="Event rows in the store per attempt.")
+    stage_max: int = Field(
+        default=1000, ge=1, description="Stages per attempt; further ones fold into 'other'."
+    )
+    stage_max_files: int = Field(default=100, ge=0, description="Stage log files per attempt.")
+    measure_max_points: int = Field(
+        default=1000, ge=10, description="Points kept per measure and attempt, thinned evenly."
+    )
 
     # Shipper
     shipper: Literal["spawn", "external", "off"] = Field(
-        "spawn", description="spawn: workers keep one alive; external: `celery plet ship` runs elsewhere; off: none."
+        default="spawn",
+        description="spawn: workers keep one alive; external: `celery plet ship` runs elsewhere; off: none.",
     )
-    producer_ships: bool = Field(False, description="Processes that only publish may spawn a shipper too.")
-    drain_timeout: float = Field(10.0, ge=0, le=3600, description="Seconds a stopping worker waits for its last events.")
-    shipper_linger: float = Field(60.0, ge=0, description="Seconds a shipper stays after its last writer has gone.")
-    gather: float = Field(0.25, ge=0.01, le=60, description="Seconds between two looks at the journal.")
-    batch_max_records: int = Field(2000, ge=1, le=100_000, description="Events per store transaction.")
-    batch_max_bytes: int = Field(MIB, ge=64 << 10, description="Journal bytes per store transaction.")
-    fsync_interval: float = Field(0.5, ge=0.01, description="Seconds between syncs of the writers' files.")
-    host_beat: float = Field(10.0, gt=0, description="Seconds between two heartbeats of a host.")
-    lease_stale: float = Field(30.0, gt=0, description="Seconds after which a shipper's lease counts as stale.")
-    lost_grace: float = Field(15.0, ge=0, description="Seconds a lost child's worker has to report before we do.")
+    producer_ships: bool = Field(
+        default=False, description="Processes that only publish may spawn a shipper too."
+    )
+    drain_timeout: float = Field(
+        default=10.0, ge=0, le=3600, description="Seconds a stopping worker waits for its last events."
+    )
+    shipper_linger: float = Field(
+        default=60.0, ge=0, description="Seconds a shipper stays after its last writer has gone."
+    )
+    gather: float = Field(
+        default=0.25, ge=0.01, le=60, description="Seconds between two looks at the journal."
+    )
+    batch_max_records: int = Field(
+        default=2000, ge=1, le=100_000, description="Events per store transaction."
+    )
+    batch_max_bytes: int = Field(default=MIB, ge=64 << 10, description="Journal bytes per store transaction.")
+    fsync_interval: float = Field(
+        default=0.5, ge=0.01, description="Seconds between syncs of the writers' files."
+    )
+    host_beat: float = Field(default=10.0, gt=0, description="Seconds between two heartbeats of a host.")
+    lease_stale: float = Field(
+        default=30.0, gt=0, description="Seconds after which a shipper's lease counts as stale."
+    )
+    lost_grace: float = Field(
+        default=15.0, ge=0, description="Seconds a lost child's worker has to report before we do."
+    )
 
     # Store
-    retention_days: float = Field(30.0, gt=0, description="Days a run is kept.")
-    retention_failed_days: float = Field(90.0, gt=0, description="Days a run that did not succeed is kept.")
-    rollup_tenants_max: int = Field(200, ge=1, description="Tenants with rollups of their own; further ones fold into 'other'.")
+    retention_days: float = Field(default=30.0, gt=0, description="Days a run is kept.")
+    retention_failed_days: float = Field(
+        default=90.0, gt=0, description="Days a run that did not succeed is kept."
+    )
+    rollup_tenants_max: int = Field(
+        default=200, ge=1, description="Tenants with rollups of their own; further ones fold into 'other'."
+    )
 
 
 class Sourced(BaseModel):
@@ -127,7 +188,9 @@ def load_settings(conf: Mapping[str, Any] | None, environ: Mapping[str, str] | N
         raise SettingsError(_explain(error, given, sources)) from None
 
 
-def describe_settings(conf: Mapping[str, Any] | None, environ: Mapping[str, str] | None = None) -> list[Sourced]:
+def describe_settings(
+    conf: Mapping[str, Any] | None, environ: Mapping[str, str] | None = None
+) -> list[Sourced]:
     """Return every option with value (secrets masked) and source, in the model's order."""
     environ = os.environ if environ is None else environ
     settings = load_settings(conf, environ)
@@ -158,13 +221,15 @@ def fingerprint(settings: Settings) -> str:
     return hashlib.sha256(settings_to_json(settings).encode()).hexdigest()[:12]
 
 
-def _gather(conf: Mapping[str, Any] | None, environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+def _gather(
+    conf: Mapping[str, Any] | None, environ: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, str]]:
     given: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for name, value in _from_environment(environ).items():
         given[name], sources[name] = value, "environment"
     for name, value in _from_conf(conf or {}).items():
-        if name == "enabled" and sources.get("enabled") == "environment" and _is_off(environ["PLET_ENABLED"]):
+        if name == "enabled" and sources.get("enabled") == "environment" and _is_off(given["enabled"]):
             continue
         given[name], sources[name] = value, "conf"
     return given, sources
@@ -183,26 +248,48 @@ def _from_conf(conf: Mapping[str, Any]) -> dict[str, Any]:
 def _plet_keys(conf: Mapping[str, Any]) -> Iterable[str]:
     # With config_from_object(…, namespace="CELERY") the conf holds CELERY_PLET_X but answers plet_x.
     namespace = (getattr(conf, "prefix", None) or "").lower()
+    upper = {(PREFIX + name).upper() for name in Settings.model_fields}
     for key in dict.fromkeys(map(str, conf)):
         if key.startswith(PREFIX):
             yield key
+        elif not namespace and key in upper:
+            raise SettingsError(
+                f"{key!r} in Celery's conf is not read; write {key.lower()!r} (Celery reads upper case "
+                "only with a namespace: config_from_object(…, namespace='CELERY') and CELERY_PLET_…)"
+            )
         elif namespace and key.lower().startswith(namespace + PREFIX):
             yield key.lower().removeprefix(namespace)
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    from pydantic_settings import BaseSettings, EnvSettingsSource  # 0.1 s: only where settings are loaded
+    # 0.1 s: only where settings are loaded
+    from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
-    class _Environment(Settings, BaseSettings):  # type: ignore[misc]
-        model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    class _Environment(Settings, BaseSettings):
+        model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     # Unknown PLET_* names are not ours to refuse: Kubernetes sets PLET_PORT for a service named plet.
     source = EnvSettingsSource(_Environment, case_sensitive=False, env_prefix="PLET_")
-    source.env_vars = {key.lower(): value for key, value in environ.items() if key.startswith("PLET_")}
+    # An empty variable counts as unset, as a compose file writes it.
+    source.env_vars = {
+        key.lower(): _as_json(key.lower().removeprefix(PREFIX), value.strip())
+        for key, value in environ.items()
+        if key.startswith("PLET_") and value.strip()
+    }
     try:
         return dict(source())
     except ValueError as error:
-        raise SettingsError(f"{error} of the environment: a list is given as JSON, as in '[\"a\", \"b\"]'") from None
+        raise SettingsError(
+            f'{error} of the environment: a list is given as JSON, as in \'["a", "b"]\''
+        ) from None
+
+
+def _as_json(name: str, text: str) -> str:
+    """Return `a,b` as a JSON list where the option is a list of names; a secret may hold commas."""
+    field = Settings.model_fields.get(name)
+    if field is None or field.annotation != tuple[str, ...] or text.startswith("["):
+        return text
+    return json.dumps([part.strip() for part in text.split(",") if part.strip()])
 
 
 def _is_off(text: str) -> bool:

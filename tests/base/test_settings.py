@@ -1,0 +1,409 @@
+"""Where options come from, what is refused and how it is said, and that secrets stay secret."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import math
+import pickle
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.app.utils import HIDDEN_SETTINGS, bugreport  # type: ignore[attr-defined]
+from pydantic import SecretStr, ValidationError
+
+from plet_celery import settings as module
+from plet_celery.errors import PletError, SettingsError
+from plet_celery.settings import (
+    PREFIX,
+    Settings,
+    describe_settings,
+    fingerprint,
+    load_settings,
+    settings_from_json,
+    settings_to_json,
+)
+
+CANARY = "kanarie-7Zq4.wX"
+SECRETS: dict[str, Any] = {
+    "database_url": f"postgresql://bob:{CANARY}@db1/shop",
+    "redact_values_secret": (CANARY, CANARY + "-2"),
+}
+SECRET_FIELDS = [name for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)]
+
+
+# Sources
+
+
+def test_without_any_source_every_option_has_its_default() -> None:
+    assert load_settings(None, {}) == Settings()
+    assert load_settings({}, {}) == Settings()
+
+
+def test_the_environment_beats_the_default_and_the_conf_beats_the_environment() -> None:
+    environ = {"PLET_GATHER": "0.5", "PLET_STAGE_MAX": "7"}
+
+    found = load_settings({"plet_gather": 2, "broker_url": "x"}, environ)
+
+    assert (found.gather, found.stage_max) == (2.0, 7)
+
+
+@pytest.mark.parametrize("off", ["0", "false", "False", "no", "off", " 0 "])
+def test_enabled_0_in_the_environment_beats_the_conf(off: str) -> None:
+    assert load_settings({"plet_enabled": True}, {"PLET_ENABLED": off}).enabled is False
+    assert _sources({"plet_enabled": True}, {"PLET_ENABLED": off})["plet_enabled"] == "environment"
+
+
+def test_enabled_1_in_the_environment_does_not_beat_the_conf() -> None:
+    assert load_settings({"plet_enabled": False}, {"PLET_ENABLED": "1"}).enabled is False
+    assert load_settings({}, {"PLET_ENABLED": "1"}).enabled is True
+
+
+def test_the_environment_is_read_without_regard_to_case_behind_the_prefix() -> None:
+    assert load_settings({"plet_enabled": True}, {"PLET_Enabled": "0"}).enabled is False
+    assert load_settings({}, {"PLET_home": "/a"}).home == "/a"
+    assert load_settings({}, {"plet_home": "/a"}).home is None
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    found = load_settings(
+        {}, {"PLET_HOME": "", "PLET_DATABASE_URL": "", "PLET_ENABLED": "", "PLET_GATHER": ""}
+    )
+
+    assert found == Settings()
+
+
+def test_unknown_variables_are_not_ours() -> None:
+    assert load_settings({}, {"PLET_PORT": "tcp://10.0.0.1:80", "PLET_SERVICE_HOST": "x"}) == Settings()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['["shop.*", "mail.send"]', "shop.*,mail.send", " shop.* , mail.send ,", '[ "shop.*","mail.send" ]'],
+)
+def test_a_list_in_the_environment_is_json_or_separated_by_commas(text: str) -> None:
+    assert load_settings({}, {"PLET_RECORD_TASKS": text}).record_tasks == ("shop.*", "mail.send")
+
+
+def test_one_name_in_the_environment_is_a_list_of_one() -> None:
+    assert load_settings({}, {"PLET_IGNORE_TASKS": "shop.noise"}).ignore_tasks == ("shop.noise",)
+
+
+def test_secrets_in_the_environment_are_json_because_they_may_hold_commas() -> None:
+    found = load_settings({}, {"PLET_REDACT_VALUES_SECRET": '["one,two", "three four"]'})
+    assert [value.get_secret_value() for value in found.redact_values_secret] == ["one,two", "three four"]
+
+    with pytest.raises(SettingsError) as caught:
+        load_settings({}, {"PLET_REDACT_VALUES_SECRET": CANARY})
+    assert "redact_values_secret" in str(caught.value)
+    assert '["a", "b"]' in str(caught.value)
+    assert CANARY not in str(caught.value)
+
+
+def test_the_process_environment_is_read_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLET_GATHER", "3")
+
+    assert load_settings(None).gather == 3.0
+    assert {one.name: one.source for one in describe_settings(None)}["plet_gather"] == "environment"
+
+
+def test_a_celery_app_is_a_source() -> None:
+    app = Celery("shop", broker="memory://")
+    app.conf.plet_gather = 1.5
+    app.conf.update(plet_record_tasks=["shop.*"])
+
+    found = load_settings(app.conf, {})
+
+    assert (found.gather, found.record_tasks) == (1.5, ("shop.*",))
+
+
+def test_options_of_the_constructor_and_of_a_module_are_a_source() -> None:
+    app = Celery("shop", broker="memory://", config_source=SimpleNamespace(plet_gather=1.5), plet_stage_max=9)
+
+    found = load_settings(app.conf, {})
+
+    assert (found.gather, found.stage_max) == (1.5, 9)
+
+
+def test_django_writes_them_with_its_namespace() -> None:
+    app = Celery("shop")
+    app.config_from_object(
+        SimpleNamespace(
+            CELERY_PLET_DATABASE_URL="sqlite:///x.db", CELERY_PLET_GATHER=2, DEBUG=True, PLET_HOME="not ours"
+        ),
+        namespace="CELERY",
+    )
+
+    found = load_settings(app.conf, {"PLET_GATHER": "9"})
+
+    assert found.database_url == SecretStr("sqlite:///x.db")
+    assert (found.gather, found.home) == (2.0, None)
+    assert _sources(app.conf, {})["plet_database_url"] == "conf"
+
+
+def test_an_unknown_name_in_django_is_refused_like_any_other() -> None:
+    app = Celery("shop")
+    app.config_from_object(SimpleNamespace(CELERY_PLET_DATABSE_URL="x"), namespace="CELERY")
+
+    with pytest.raises(SettingsError, match="plet_database_url"):
+        load_settings(app.conf, {})
+
+
+def test_every_option_tells_its_source() -> None:
+    sources = _sources({"plet_gather": 1}, {"PLET_HOME": "/a"})
+
+    assert list(sources) == [PREFIX + name for name in Settings.model_fields]
+    assert (sources["plet_gather"], sources["plet_home"]) == ("conf", "environment")
+    assert set(sources.values()) == {"conf", "environment", "default"}
+
+
+def _sources(conf: Any, environ: dict[str, str]) -> dict[str, str]:
+    return {one.name: one.source for one in describe_settings(conf, environ)}
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("wrong", "nearest"),
+    [
+        ("plet_databse_url", "plet_database_url"),
+        ("plet_db_url", "plet_database_url"),
+        ("plet_retention", "plet_retention_days"),
+        ("plet_", "plet_"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_known_one(wrong: str, nearest: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({wrong: "x"}, {})
+
+    assert repr(wrong) in str(caught.value)
+    assert nearest in str(caught.value).replace(repr(wrong), "")
+
+
+def test_upper_case_without_a_namespace_is_refused_because_celery_would_not_read_it() -> None:
+    app = Celery("shop")
+    app.config_from_object(SimpleNamespace(PLET_DATABASE_URL=CANARY, PLET_OTHER=1))
+
+    with pytest.raises(SettingsError) as caught:
+        load_settings(app.conf, {})
+
+    assert "'PLET_DATABASE_URL'" in str(caught.value)
+    assert "'plet_database_url'" in str(caught.value)
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("gather", "soon"),
+        ("gather", 0),
+        ("gather", -1),
+        ("gather", math.nan),
+        ("retention_days", math.inf),
+        ("retention_days", None),
+        ("stage_max", 1.5),
+        ("stage_max", "many"),
+        ("log_level", "LOUD"),
+        ("durability", "always"),
+        ("enabled", "perhaps"),
+        ("record_tasks", 5),
+        ("record_tasks", "shop.*"),
+        ("home", 5),
+    ],
+)
+def test_a_bad_value_is_refused_with_field_value_source_and_way_out(name: str, value: Any) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({PREFIX + name: value}, {})
+
+    message = str(caught.value)
+    assert message.startswith(f"plet_{name} = {value!r} (from conf): ")
+    assert "Input should be" in message
+    assert "default " in message
+    assert isinstance(caught.value, PletError)
+
+
+def test_a_bad_value_of_the_environment_names_the_environment() -> None:
+    with pytest.raises(SettingsError, match=re.escape("plet_gather = 'soon' (from environment): ")):
+        load_settings({}, {"PLET_GATHER": "soon"})
+
+
+def test_every_bad_value_is_named_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"plet_gather": "x", "plet_stage_max": 0}, {})
+
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_short_value_to_hide_is_refused_because_it_would_mask_ordinary_text() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"plet_redact_values_secret": ["abcde"]}, {})
+
+    assert "at least 6 characters" in str(caught.value)
+    assert "abcde" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [5, [CANARY], {CANARY: 1}, CANARY.encode("utf-16"), (CANARY, 5), object()])
+@pytest.mark.parametrize("name", SECRET_FIELDS)
+def test_a_bad_secret_is_refused_without_showing_it(name: str, value: Any) -> None:
+    try:
+        load_settings({PREFIX + name: value}, {})
+    except SettingsError as error:
+        assert f"plet_{name} = *** (from conf)" in str(error)
+        assert CANARY not in str(error)
+        assert error.__cause__ is None
+        assert error.__suppress_context__
+
+
+def test_the_model_itself_does_not_show_a_bad_input_either() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings(database_url=[CANARY])
+
+    assert CANARY not in str(caught.value)
+
+
+# Secrets
+
+
+def test_there_is_a_canary_for_every_secret_field() -> None:
+    assert sorted(SECRETS) == sorted(SECRET_FIELDS)
+
+
+@pytest.mark.parametrize("name", SECRET_FIELDS)
+def test_celery_itself_masks_every_secret_setting(name: str) -> None:
+    assert HIDDEN_SETTINGS.search(PREFIX + name)
+
+
+@pytest.fixture
+def secret_app() -> Celery:
+    app = Celery("shop", broker="memory://", set_as_current=False)
+    app.conf.update({PREFIX + name: value for name, value in SECRETS.items()})
+    return app
+
+
+def test_no_secret_is_in_celerys_own_reports(secret_app: Celery) -> None:
+    shown = [
+        repr(secret_app.conf.table(with_defaults=True, censored=True)),
+        secret_app.conf.humanize(with_defaults=False, censored=True),
+        secret_app.conf.humanize(with_defaults=True, censored=True),
+        bugreport(secret_app),
+    ]
+
+    for text in shown:
+        assert "plet_database_url" in text or "database_url" in text
+        assert CANARY not in text
+
+
+def test_no_secret_is_in_celerys_reports_under_a_django_namespace() -> None:
+    app = Celery("shop")
+    given = {f"CELERY_PLET_{name.upper()}": value for name, value in SECRETS.items()}
+    app.config_from_object(SimpleNamespace(**given), namespace="CELERY")
+
+    assert CANARY not in bugreport(app)
+    assert CANARY not in repr(app.conf.table(with_defaults=True, censored=True))
+
+
+def test_no_secret_is_in_any_form_of_the_settings(secret_app: Celery) -> None:
+    found = load_settings(secret_app.conf, {})
+    stream = io.StringIO()
+    log = logging.Logger("test")
+    log.addHandler(logging.StreamHandler(stream))
+    log.warning("settings: %s %r", found, found)
+
+    shown = [
+        repr(found),
+        str(found),
+        f"{found}",
+        repr(dict(found)),
+        repr(found.model_dump()),
+        found.model_dump_json(),
+        repr(describe_settings(secret_app.conf, {})),
+        json.dumps([one.model_dump() for one in describe_settings(secret_app.conf, {})]),
+        fingerprint(found),
+        stream.getvalue(),
+    ]
+
+    for text in shown:
+        assert CANARY not in text
+
+
+def test_secrets_are_shown_as_stars_and_absent_ones_as_absent(secret_app: Celery) -> None:
+    given = {one.name: one.value for one in describe_settings(secret_app.conf, {})}
+    absent = {one.name: one.value for one in describe_settings({}, {})}
+
+    assert given["plet_database_url"] == "***"
+    assert given["plet_redact_values_secret"] == ["***", "***"]
+    assert absent["plet_database_url"] is None
+    assert absent["plet_redact_values_secret"] == []
+
+
+# The way to the shipper
+
+
+def test_settings_survive_the_way_through_json(secret_app: Celery) -> None:
+    secret_app.conf.update(plet_gather=0.125, plet_tenants_allowed=["a/b"], plet_home="/ü")
+    found = load_settings(secret_app.conf, {})
+
+    again = settings_from_json(settings_to_json(found))
+
+    assert again == found
+    assert again.database_url is not None
+    assert CANARY in again.database_url.get_secret_value()
+    assert settings_from_json(settings_to_json(found).encode()) == found
+
+
+def test_the_fingerprint_is_stable_and_changes_with_any_option() -> None:
+    base = fingerprint(Settings())
+    others: dict[str, Any] = {
+        name: _other(field.default) for name, field in Settings.model_fields.items() if name not in SECRETS
+    }
+    others |= SECRETS | {"durability": "terminal", "log_level": "ERROR", "shipper": "off", "home": "/a"}
+
+    prints = {name: fingerprint(load_settings({PREFIX + name: value}, {})) for name, value in others.items()}
+
+    assert re.fullmatch("[0-9a-f]{12}", base)
+    assert fingerprint(Settings()) == base
+    assert len({base, *prints.values()}) == len(Settings.model_fields) + 1
+
+
+def _other(value: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    return ("other",) if isinstance(value, tuple) else value
+
+
+def test_settings_cannot_be_changed_and_can_be_pickled() -> None:
+    found = Settings()
+
+    with pytest.raises(ValidationError):
+        found.gather = 5.0  # type: ignore[misc]
+    assert pickle.loads(pickle.dumps(found)) == found
+
+
+# The model
+
+
+def test_every_option_has_a_description_that_ends_as_a_sentence() -> None:
+    for name, field in Settings.model_fields.items():
+        assert (field.description or "").endswith("."), name
+
+
+def test_units_are_in_the_name_and_durations_are_seconds() -> None:
+    for name, field in Settings.model_fields.items():
+        text = field.description or ""
+        if "Seconds" in text:
+            assert not re.search("(days|bytes|percent|ms|minutes)$", name), name
+        if name.endswith("_days"):
+            assert text.startswith("Days"), name
+        if re.search(r"\b(size|space|bytes|KiB|MiB)\b", text) and field.annotation is int:
+            assert name.endswith("_bytes"), name
+
+
+def test_the_prefix_is_what_celery_passes_on() -> None:
+    assert module.PREFIX == "plet_"
