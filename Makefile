@@ -23,8 +23,8 @@ lint: $(LINT_READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY)
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(LINT_READY)
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS) || exit 1; done
 
 pictures: $(READY)
 	$(BIN)/python docs/pictures/render.py

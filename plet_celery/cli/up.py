@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +23,7 @@ from plet_celery.events import RunState
 from plet_celery.profiles import is_recorded
 from plet_celery.store import open_store, queries
 from plet_celery.terminal.look import ENDS
-from plet_celery.terminal.text import printable
+from plet_celery.terminal.text import printable, shorten
 
 if TYPE_CHECKING:
     from plet_celery.store import Store
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 _TICK: Final = 0.25
 _SLOW: Final = 10.0
 _CHILDREN: Final = 200
+_SHOWN: Final = 10
 _ACTIVE: Final = tuple(state for state in RunState if state not in ENDS)
+_BAD_ENDS: Final = tuple(ENDS - {RunState.SUCCEEDED, RunState.IGNORED})
 
 
 class UpCommand(Command):
@@ -118,9 +121,9 @@ class _Session:
         store = self._view.project.store()
         self._await_record(stack, store, run_id)
         run = watch_run(self._view, store, run_id, check=stack.check, hint="Ctrl-C ends everything")
-        family = _await_family(stack, store, run)
+        self._await_canvas(stack, store, run)
         if not self._view.output.as_json:
-            self._summarise(run, family)
+            self._summarise(store, run)
         return 0 if run.state == RunState.SUCCEEDED else BAD
 
     def _await_record(self, stack: Stack, store: Store, run_id: str) -> None:
@@ -137,32 +140,45 @@ class _Session:
                 self.say("call", "nothing of it yet; another worker of this broker may have taken it")
             time.sleep(_TICK)
 
-    def _summarise(self, run: Run, family: list[Run]) -> None:
+    def _await_canvas(self, stack: Stack, store: Store, run: Run) -> None:
+        """Wait until all that the called run has started has ended, too."""
+        canvas, told = run.canvas or run.id, False
+        while open_ones := queries.list_runs(store, canvas=canvas, states=_ACTIVE, limit=_CHILDREN).items:
+            if not told:
+                self.say("wait", f"for {_counted(open_ones)} that it has started")
+                told = True
+            stack.check()
+            time.sleep(_TICK)
+
+    def _summarise(self, store: Store, run: Run) -> None:
         output = self._view.output
-        bad = [one for one in family if one.state != RunState.SUCCEEDED]
-        if family:
-            output.line(f"{len(family)} child runs, {len(family) - len(bad)} succeeded")
+        children = queries.children(store, run.id, limit=_CHILDREN)
+        found = queries.list_runs(store, canvas=run.canvas or run.id, states=_BAD_ENDS, limit=_SHOWN)
+        bad = [one for one in found.items if one.id != run.id]
+        if children:
+            more = "+" if found.next else ""
+            how = f"{len(bad)}{more} of them did not succeed" if bad else "all succeeded"
+            output.line(f"{_counted(children)}, {how}")
         for one in bad:
             facts = [output.sign(one.state), one.short_id, printable(one.task or ""), error_line(one)]
             output.line("  " + "  ".join(fact for fact in facts if fact))
             if expected := (one.metadata or {}).get("expected"):
-                output.line(f"    expected: {printable(str(expected))}")
+                output.line(f"    expected: {shorten(printable(str(expected)), 200)}")
         if not self._once:
-            prefix = _typed(self._view.project.prefix)
-            output.line("next:")
-            for words in (f"show {run.short_id}", "logs @last-failed", "runs"):
-                output.line(f"  {prefix} {words}")
+            self._suggest(run)
         output.flush()
 
+    def _suggest(self, run: Run) -> None:
+        prefix = _typed(self._view.project.prefix)
+        self._view.output.line("next, in another terminal:")
+        for words in (f"show {run.short_id}", "logs @last-failed", "runs"):
+            self._view.output.line(f"  {prefix} {words}")
 
-def _await_family(stack: Stack, store: Store, run: Run) -> list[Run]:
-    """Return the other runs of the called run's canvas once all have ended."""
-    while True:
-        open_ones = queries.list_runs(store, canvas=run.canvas or run.id, states=_ACTIVE, limit=1)
-        if not open_ones.items:
-            return queries.children(store, run.id, limit=_CHILDREN)
-        stack.check()
-        time.sleep(_TICK)
+
+def _counted(runs: Sequence[Run]) -> str:
+    if len(runs) == 1:
+        return "1 child run"
+    return f"{len(runs)}{'+' if len(runs) >= _CHILDREN else ''} child runs"
 
 
 def _refuse_unrecorded(view: View, call: Call | None) -> None:
