@@ -11,7 +11,7 @@ from rich.text import Text
 
 from plet_celery.cli.command import View, Wrong, command
 from plet_celery.cli.options import Pair, Since
-from plet_celery.cli.table import run_table
+from plet_celery.cli.table import draw_runs
 from plet_celery.events import RunState
 from plet_celery.store import Store, queries, records
 from plet_celery.terminal.text import printable
@@ -130,7 +130,7 @@ def _pages(store: Store, filters: Filters, limit: int, after: str | None) -> Ite
 
 def _print_list(view: View, store: Store, filters: Filters, found: list[Run]) -> None:
     if found:
-        view.output.draw(run_table(view, found))
+        draw_runs(view, found)
         return
     for line in _nothing(view, store, filters):
         view.output.line(line)

@@ -138,7 +138,8 @@ def _stages(view: View, store: Store, run: Run, attempts: Sequence[Attempt], *, 
             continue
         _title(view, f"Stages of attempt {attempt.number}" if len(shown) > 1 else "Stages")
         rows = fit(bars, len(bars) if everything else _STAGES_SHOWN)
-        _indent(view, stage_table(rows, width=view.output.width - 2, output=view.output))
+        table = stage_table(rows, width=view.output.width - 2, output=view.output, indent="  ")
+        view.output.draw(table)
         if len(rows) < len(bars):
             view.output.draw(Text("  all of them: show --stages", style="dim"))
 
@@ -191,7 +192,8 @@ def _children(view: View, store: Store, run: Run) -> None:
         return
     _title(view, "Child runs")
     found, more = groups(children), len(children) >= CHILDREN_MAX
-    _indent(view, group_table(found, width=view.output.width - 2, output=view.output, more=more))
+    width = view.output.width - 2
+    view.output.draw(group_table(found, width=width, output=view.output, more=more, indent="  "))
     bad = [child for child in children if child.state in ("failed", "timed_out", "lost")]
     for child in bad[:5]:
         line = Text("  ")
@@ -239,12 +241,6 @@ def _where_next(view: View, run: Run) -> None:
 def _title(view: View, text: str) -> None:
     view.output.line()
     view.output.draw(Text(text, style="bold"))
-
-
-def _indent(view: View, renderable: Any) -> None:
-    from rich.padding import Padding
-
-    view.output.draw(Padding(renderable, (0, 0, 0, 2), expand=False))
 
 
 def _grid() -> Table:

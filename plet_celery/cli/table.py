@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from rich.cells import cell_len, set_cell_size
 from rich.table import Table
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _GAP: Final = 2
 _FLEXIBLE: Final = {"TASK": 0.4, "PROGRESS": 0.5, "DETAIL": 1.0, "ERROR": 1.0}
 """Columns that are cut, with the share of what is left for them; an id or a state is never cut."""
+_RIGHT: Final = frozenset({"TOOK"})
 _LAYOUTS: Final = (
     (110, ("RUN", "TASK", "STATE", "PROGRESS", "STARTED", "TOOK", "ERROR")),
     (76, ("RUN", "TASK", "STATE", "DETAIL", "STARTED", "TOOK")),
@@ -29,19 +30,42 @@ _LAYOUTS: Final = (
 """From how many columns on which are shown. DETAIL is the progress, or the error of what went wrong."""
 
 
-def run_table(view: View, runs: list[Run]) -> Table:
-    """Return runs as rows, fitted to the width; in a pipe nothing is cut."""
+def draw_runs(view: View, runs: list[Run]) -> None:
+    """Write runs as rows, fitted to the width; in a pipe nothing is cut."""
+    names, rows, widths = _laid_out(view, runs)
+    if not view.output.is_plain:
+        view.output.draw(_table(names, rows, widths))
+        return
+    # By hand: rich takes 3 ms a row, and a pipe may want ten thousand.
+    for row in [{name: Text(name) for name in names}, *rows]:
+        view.output.line("  ".join(_padded(row[name].plain, widths[name], name) for name in names).rstrip())
+
+
+def _laid_out(view: View, runs: list[Run]) -> tuple[tuple[str, ...], list[dict[str, Text]], dict[str, int]]:
+    """Return the columns that there is room for, the rows cut to them, and their widths."""
     width = view.output.width
     names = next(names for least, names in _LAYOUTS if width >= least)
     rows = [_cells(view, run, names) for run in runs]
     widths = _widths(names, rows, width)
+    for row in rows:
+        for name in _FLEXIBLE.keys() & row.keys():
+            row[name] = _cut(row[name], widths[name], from_left=name == "TASK")
+    return names, rows, widths
+
+
+def _table(names: tuple[str, ...], rows: list[dict[str, Text]], widths: dict[str, int]) -> Table:
     table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
     for name in names:
-        side = "right" if name == "TOOK" else "left"
-        table.add_column(name, no_wrap=True, width=widths[name], justify=side)  # type: ignore[arg-type]
+        side: Literal["left", "right"] = "right" if name in _RIGHT else "left"
+        table.add_column(name, no_wrap=True, width=widths[name], justify=side)
     for row in rows:
-        table.add_row(*(_cut(row[name], widths[name], from_left=name == "TASK") for name in names))
+        table.add_row(*(row[name] for name in names))
     return table
+
+
+def _padded(text: str, width: int, name: str) -> str:
+    blanks = " " * (width - cell_len(text))
+    return blanks + text if name in _RIGHT else text + blanks
 
 
 def detail(run: Run) -> str:

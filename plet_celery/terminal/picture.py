@@ -65,24 +65,26 @@ def bar(fraction: float | None, state: str, width: int) -> RenderableType:
     )
 
 
-def stage_table(rows: Sequence[StageBar | Fold], *, width: int, output: Output) -> Table:
+def stage_table(rows: Sequence[StageBar | Fold], *, width: int, output: Output, indent: str = "") -> Table:
     """Return the stages as rows of sign, name, bar, amount, time and message, as far as `width` reaches."""
     table = _grid()
     for row in rows:
         if isinstance(row, Fold):
-            table.add_row(Text(f"  {row.text}", style="dim"))
+            table.add_row(Text(f"{indent}  {row.text}", style="dim"))
             continue
-        table.add_row(*_stage_cells(row, width, output))
+        table.add_row(*_stage_cells(row, width, output, indent))
     return table
 
 
-def group_table(found: Sequence[Group], *, width: int, output: Output, more: bool = False) -> Table:
+def group_table(
+    found: Sequence[Group], *, width: int, output: Output, more: bool = False, indent: str = ""
+) -> Table:
     """Return child runs, one row a task: `parse ×24  ━━━━  20 ✔  3 ◐  1 ✖`."""
     table = _grid()
     for group in found:
         size = f" ×{group.size}{'+' if more else ''}" if group.size > 1 else ""
         name = shorten_left(printable(group.task), max(10, width // 3)) + size
-        cells: list[RenderableType] = [_signed(group.state, name, output)]
+        cells: list[RenderableType] = [_signed(group.state, name, output, indent=indent)]
         if width >= _NO_BAR_BELOW and not output.is_plain:
             tone = "succeeded" if group.states.get("succeeded", 0) * 2 > group.size else group.state
             cells.append(bar(group.fraction, tone, _bar_width(width)))
@@ -170,11 +172,13 @@ def _trouble(run: Run) -> list[RenderableType]:
     return [Text(f" {shown}", style=look(run.state).style, no_wrap=True, overflow="ellipsis")]
 
 
-def _stage_cells(row: StageBar, width: int, output: Output) -> list[RenderableType]:
+def _stage_cells(row: StageBar, width: int, output: Output, indent: str) -> list[RenderableType]:
     quiet = "dim" if row.state in ("planned", "skipped") else ""
     name = printable(indented(row))
     limit = max(10, width // 3)
-    cells: list[RenderableType] = [_signed(row.state, shorten(name, limit), output, style=quiet)]
+    cells: list[RenderableType] = [
+        _signed(row.state, shorten(name, limit), output, style=quiet, indent=indent)
+    ]
     if width >= _NO_BAR_BELOW and not output.is_plain:
         cells.append(bar(row.fraction, row.state, _bar_width(width)) if row.state != "planned" else "")
     elapsed = span(row.elapsed, whole=row.state == "running") if row.elapsed is not None else ""
@@ -189,8 +193,8 @@ def _grid() -> Table:
     return Table(box=None, show_header=False, show_edge=False, padding=(0, 2, 0, 0), pad_edge=False)
 
 
-def _signed(state: str, text: str, output: Output, *, style: str = "") -> Text:
-    return Text.assemble((output.sign(state), look(state).style), " ", (text, style))
+def _signed(state: str, text: str, output: Output, *, style: str = "", indent: str = "") -> Text:
+    return Text.assemble(indent, (output.sign(state), look(state).style), " ", (text, style))
 
 
 def _counts(group: Group, output: Output) -> Text:

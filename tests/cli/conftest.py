@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,6 +49,7 @@ class Project:
         (folder / "shop.py").write_text(_APP)
         self._story: Story | None = None
         self._app: Celery[Any] | None = None
+        self.ids: dict[str, str] = {}
 
     @property
     def story(self) -> Story:
@@ -71,6 +73,29 @@ class Project:
         context = CLIContext(app=self.app, no_color=False, workdir=None)
         return CliRunner().invoke(plet, list(args), obj=context, catch_exceptions=False, **options)
 
+    def on_terminal(
+        self, *args: str, columns: int = 80, rows: int = 40, no_color: bool = False
+    ) -> tuple[int, str]:
+        """Run a command in this process, its stdout a terminal; return exit code and what was sent to it."""
+        main, other = _open_terminal(columns, rows)
+        sent: list[bytes] = []
+        reader = threading.Thread(target=_drain, args=(main, sent))
+        reader.start()
+        context = CLIContext(app=self.app, no_color=no_color, workdir=None)
+        try:
+            with open(other, "w", encoding="utf-8") as stream, pytest.MonkeyPatch.context() as patch:
+                patch.setattr(sys, "stdout", stream)
+                patch.setenv("TERM", "xterm-256color")
+                for name in ("NO_COLOR", "COLUMNS", "LINES"):
+                    patch.delenv(name, raising=False)
+                code = plet.main(list(args), obj=context, standalone_mode=False) or 0
+        except SystemExit as end:
+            code = end.code or 0
+        finally:
+            reader.join()
+            os.close(main)
+        return code, b"".join(sent).decode()
+
     def command(self, *args: str, app: str | None = "shop") -> list[str]:
         """Return the command line of `celery -A shop plet …`."""
         named = ["-A", app] if app else []
@@ -89,6 +114,18 @@ class Project:
             **options,
         )
 
+    def run_shell(self, line: str) -> subprocess.CompletedProcess[str]:
+        """Run a line of bash in the project's folder."""
+        return subprocess.run(
+            ["bash", "-c", line],
+            cwd=self.folder,
+            env=self.environment({}),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
     def environment(self, more: dict[str, str]) -> dict[str, str]:
         """Return an environment without what would change the output."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("PLET_", "CELERY_"))}
@@ -102,14 +139,30 @@ class Project:
             self._story.close()
 
 
+def _open_terminal(columns: int, rows: int) -> tuple[int, int]:
+    main, other = pty.openpty()
+    fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    return main, other
+
+
+def _drain(descriptor: int, into: list[bytes]) -> None:
+    while True:
+        try:
+            data = os.read(descriptor, 65536)
+        except OSError:  # the other side is closed
+            return
+        if not data:
+            return
+        into.append(data)
+
+
 class Terminal:
     """A command in a pseudo-terminal."""
 
     def __init__(
         self, command: list[str], *, cwd: Path, env: dict[str, str], columns: int, rows: int
     ) -> None:
-        self._main, other = pty.openpty()
-        fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self._main, other = _open_terminal(columns, rows)
         self.output = b""
         self.process = subprocess.Popen(
             command, cwd=cwd, env=env, stdin=other, stdout=other, stderr=other, start_new_session=True
