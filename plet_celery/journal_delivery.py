@@ -101,7 +101,7 @@ class Delivery:
         """Write or queue an event (monotonic `now`); False when it was dropped and counted."""
         if self.breaker.degraded:
             return self._queue(event)
-        # After a first slow append, one that only waited for a processor or for the interpreter does not count.
+        # After a first slow one, waiting for a processor or for the interpreter does not count.
         suspicious = self.slow > 0
         busy = busy_seconds() if suspicious else 0.0
         started = _mono()
@@ -143,7 +143,7 @@ class Delivery:
                 del users[number]
 
     def was_slow(self, blocked: float) -> None:
-        """Take note of an append that was blocked for so many seconds; after three, the breaker takes over."""
+        """Take note of an append that was blocked so long; after three in a row, the breaker takes over."""
         self.slow += 1
         self.fast = None
         if self.slow >= SLOW_IN_A_ROW:
@@ -166,6 +166,10 @@ class Delivery:
         return not (watched or self.pressure.level or self.segments.unswept)
 
     def _queue(self, event: Queued) -> bool:
+        if self._out_of_space and self.breaker.waiting:
+            return (
+                self._lose()
+            )  # Not acknowledged only to be dropped later; the one that waits tries the disk.
         if self.breaker.put(event):
             return True
         self.drop(REASONS[event.shed] if event.shed < Shed.END else "error")
@@ -178,7 +182,8 @@ class Delivery:
         for _ in range(_TRIES):
             segment = self._ready(event.shed, now)
             if segment is None:
-                if self.segments.busy:
+                # Another append is at it, and it takes long, or we are the one that interrupted it.
+                if self.segments.busy and not self._out_of_space:
                     return self._queue(event)
                 break
             attempt = self._attempt(segment, event)

@@ -60,7 +60,8 @@ class Damage:
     offset: int
     length: int
     reason: str
-    """Of the first piece: `torn`, `checksum`, `content`, `length`, `version`, or `junk` without a mark."""
+    """Of the first piece: `torn`, `checksum`, `content`, `length`, `version`, `junk` without a mark; or
+    `unfinished`: the file ends within it, as SIGKILL leaves it; it was not acknowledged then."""
     pieces: int = 1
     """Neighbouring damaged pieces are one entry; each mark (0x1E) starts a piece."""
 
@@ -295,7 +296,8 @@ class _SegmentRead:
                 continue
             if index == last and self._may_grow(element, at_end):
                 return
-            if not self._salvage(element, record):
+            unfinished = index == last and at_end and b"\n" not in element
+            if not self._salvage(element, "unfinished" if unfinished else record):
                 return
 
     def _may_grow(self, element: bytes, at_end: bool) -> bool:

@@ -27,7 +27,7 @@ from plet_celery.journal_pressure import check_private
 from plet_celery.journal_segment import OpenSegment, close_lost_descriptors, sync_file
 
 # How long an append waits for another thread that is just opening the first file.
-_WAIT: Final = 0.05
+_WAIT: Final = 0.25
 _WAIT_STEP: Final = 0.0005
 
 
@@ -98,7 +98,7 @@ class Segments:
         if holder is None or holder[0] == threading.get_ident():
             return
         deadline = time.monotonic() + _WAIT
-        while self.current is None and self._turn and time.monotonic() < deadline:
+        while self._turn.get("holder") is holder and time.monotonic() < deadline:
             time.sleep(_WAIT_STEP)
 
     def let_go(self, segment: OpenSegment) -> None:

@@ -1,0 +1,200 @@
+"""A disk that hangs: after three slow appends a task waits no more, and nothing gets lost or out of order."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from waiting import wait_until
+
+from plet_celery import journal as journal_module
+from plet_celery import journal_breaker, journal_delivery
+from plet_celery.events import Shed
+from plet_celery.journal_breaker import Breaker, Queued
+from plet_celery.journal_reader import Batch, Reader
+
+
+class SlowDisk:
+    """Lets each write take `delay` seconds."""
+
+    def __init__(self) -> None:
+        self.delay = 0.0
+        self.writers: set[int] = set()
+
+    def write(self, descriptor: int, record: bytes) -> int:
+        self.writers.add(threading.get_ident())
+        if self.delay:
+            threading.Event().wait(self.delay)
+        return os.write(descriptor, record)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
+    slow = SlowDisk()
+    monkeypatch.setattr(journal_module, "_write", slow.write)
+    monkeypatch.setattr(journal_delivery, "_write", slow.write)
+    yield slow
+    slow.delay = 0.0
+
+
+def test_after_three_slow_appends_a_task_waits_no_more(
+    journal: Path, new_writer: Any, read_all: Callable[[Path], Batch], disk: SlowDisk
+) -> None:
+    writer = new_writer()
+    writer._delivery.breaker.recovery = 0.3
+    assert writer.append("run.started", "r", "a", {"i": 0})
+    assert not writer.degraded
+
+    # Given a disk that takes its time
+    disk.delay = 0.12
+    for i in (1, 2, 3):
+        assert writer.append("log.written", "r", "a", {"i": i})
+    assert writer.degraded
+
+    # When the task goes on, then it does not wait for the disk
+    started = time.monotonic()
+    for i in range(4, 14):
+        assert writer.append("log.written", "r", "a", {"i": i})
+    assert time.monotonic() - started < 0.12 * 10
+
+    # And when the disk is well again, the task writes for itself, in order
+    disk.delay = 0.0
+    wait_until(lambda: not writer.degraded, what="the breaker closes")
+    assert writer.append("run.succeeded", "r", "a", {"i": 14})
+    disk.writers.clear()
+    assert writer.append("run.succeeded", "r", "a", {"i": 15})
+    assert disk.writers == {threading.get_ident()}
+    assert [event.data["i"] for event in read_all(journal).events] == list(range(16))
+
+
+def test_two_slow_appends_and_a_quick_one_change_nothing(new_writer: Any, disk: SlowDisk) -> None:
+    writer = new_writer()
+    writer.append("run.started", "r", "a", {})
+
+    for delay in (0.08, 0.08, 0.0, 0.08, 0.08, 0.0):
+        disk.delay = delay
+        writer.append("log.written", "r", "a", {})
+
+    assert not writer.degraded
+
+
+def test_close_waits_for_what_is_queued(
+    journal: Path, new_writer: Any, read_all: Callable[[Path], Batch], disk: SlowDisk
+) -> None:
+    writer = new_writer()
+    disk.delay = 0.07
+    for i in range(10):
+        writer.append("log.written", "r", "a", {"i": i})
+
+    writer.close()
+
+    assert [event.data["i"] for event in read_all(journal).events] == list(range(10))
+
+
+def test_a_queue_is_bounded_and_keeps_room_for_ends(
+    journal: Path, new_writer: Any, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_breaker, "_QUEUE_MAX", 40)
+    writer = new_writer()
+    disk.delay = 0.07
+    for _ in range(3):
+        writer.append("log.written", "r", "a", {})
+    disk.delay = 0.3
+
+    logs = [writer.append("log.written", "r", "a", {}) for _ in range(60)]
+    ends = [writer.append("run.succeeded", "r", "a", {}) for _ in range(60)]
+
+    assert 15 <= sum(logs) <= 25
+    assert 15 <= sum(ends) <= 25
+    disk.delay = 0.0
+    writer.close()
+    drops: dict[str, int] = {}
+    for reasons in Reader(journal).read().drops.values():
+        drops |= reasons
+    assert drops == {"shed_log": 60 - sum(logs), "error": 60 - sum(ends)}
+
+
+def test_a_fork_child_starts_well(journal: Path, run_script: Callable[..., Any]) -> None:
+    facts = run_script(
+        """
+import json, os, sys, time
+from pathlib import Path
+from plet_celery import journal, journal_delivery
+from plet_celery.journal import Writer, WriterLimits
+delay = 0.07
+def slow(descriptor, record):
+    time.sleep(delay)
+    return os.write(descriptor, record)
+journal._write = journal_delivery._write = slow
+limits = WriterLimits(min_free_bytes=0, min_free_percent=0, reserve_bytes=0)
+writer = Writer(Path(sys.argv[1]), role="worker", limits=limits)
+for i in range(8):
+    writer.append("log.written", "r", "a", {"i": i})
+before = writer.degraded
+reading, writing = os.pipe()
+pid = os.fork()
+if pid == 0:
+    delay = 0
+    inside = [writer.degraded, writer.append("log.written", "r", "a", {"i": 99}), writer.degraded]
+    os.write(writing, json.dumps(inside).encode())
+    os._exit(0)
+os.waitpid(pid, 0)
+inside = json.loads(os.read(reading, 1000))
+delay = 0
+writer.close()
+print(json.dumps({"before": before, "inside": inside}))
+""",
+        journal,
+    )
+
+    assert facts == {"before": True, "inside": [False, True, False]}
+    whole = Reader(journal).read()
+    # What the parent had queued is written by the parent, once.
+    assert sorted(event.data["i"] for event in whole.events) == [*range(8), 99]
+
+
+def test_busy_threads_are_no_slow_disk(new_writer: Any) -> None:
+    """Waiting for the interpreter or a processor is not the disk's fault."""
+    writer = new_writer()
+    done = threading.Event()
+
+    def compute() -> None:
+        while not done.is_set():
+            sum(range(20_000))
+
+    threads = [threading.Thread(target=compute) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    try:
+        for i in range(150):
+            writer.append("log.written", "r", "a", {"i": i})
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+    assert not writer.degraded
+
+
+def test_an_error_in_the_thread_does_not_stop_it(caplog: pytest.LogCaptureFixture) -> None:
+    written: list[int] = []
+
+    def deliver(event: Queued) -> None:
+        if event.number == 1:
+            raise RuntimeError("broken")
+        written.append(event.number)
+
+    breaker = Breaker(deliver, lambda: None)
+    breaker.recovery = 0.05
+    breaker.trip(time.monotonic())
+    for number in (0, 1, 2):
+        assert breaker.put(Queued(b"{}", number, Shed.LOG, False))
+
+    wait_until(lambda: not breaker.degraded, what="the breaker closes")
+    assert written == [0, 2]
+    assert "could not write" in caplog.text
