@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -183,13 +184,14 @@ def shed_class(kind: str, data: Mapping[str, Any]) -> Shed:
 def safe_text(value: str, limit: int = STRING_MAX) -> str:
     """Return `value` as text any store takes: no NUL, no lone surrogate, at most `limit` characters."""
     if len(value) > limit:
-        value = value[: limit - len(CUT)] + CUT
+        value = value[: max(0, limit - len(CUT))] + CUT
     if "\0" in value:
         value = value.replace("\0", "\ufffd")
     try:
         value.encode()
     except UnicodeEncodeError:
-        value = value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        # By way of UTF-16, where a lone surrogate is one unit and becomes one replacement character.
+        value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return value
 
 
@@ -223,28 +225,40 @@ class _Plain:
             return value if math.isfinite(value) else str(value)
         if depth >= DEPTH_MAX or self._left <= 0:
             return CUT
-        if kind is dict:
+        if issubclass(kind, dict):
             return self._dict(value, depth)
-        if kind in (list, tuple, set, frozenset):
-            return self._list(list(value), depth)
+        for base in (list, set, frozenset) if kind is not tuple else (tuple,):
+            if issubclass(kind, base):
+                # By the base's own methods: those of a subclass are the user's code.
+                return self._list(base.__iter__(value), base.__len__(value), depth)
+        return self._other(value, kind, depth)
+
+    def _other(self, value: Any, kind: type, depth: int) -> Any:
+        """Return enums, numpy's float64 and alike as what they are; a named tuple's repr has its names."""
+        if issubclass(kind, str):
+            return safe_text(str.__str__(value))
+        if issubclass(kind, int):
+            return self.value(int.__int__(value), depth)
+        if issubclass(kind, float):
+            return self.value(float.__float__(value), depth)
         return safe_text(self._represent(value))
 
-    def _list(self, items: list[Any], depth: int) -> list[Any]:
+    def _list(self, items: Iterator[Any], count: int, depth: int) -> list[Any]:
         shown = []
-        for item in items[:ITEMS_MAX]:
+        for item in list(islice(items, ITEMS_MAX)):
             if self._left <= 0:
                 break
             shown.append(self.value(item, depth + 1))
-        return shown if len(shown) == len(items) else [*shown, CUT]
+        return shown if len(shown) == count else [*shown, CUT]
 
     def _dict(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
         shown: dict[str, Any] = {}
-        items = list(value.items())
-        for key, item in items[:ITEMS_MAX]:
+        for key, item in list(islice(dict.items(value), ITEMS_MAX)):
             if self._left <= 0:
                 break
-            text = key if type(key) is str else self._represent(key)
+            text = str.__str__(key) if issubclass(type(key), str) else self._represent(key)
             shown[safe_text(text, 256)] = self.value(item, depth + 1)
-        if len(items) > ITEMS_MAX or self._left <= 0:
-            shown[CUT] = len(items) - len(shown)
+        count = dict.__len__(value)
+        if count > ITEMS_MAX or self._left <= 0:
+            shown[CUT] = count - len(shown)
         return shown

@@ -46,7 +46,7 @@ class Walk:
         if issubclass(kind, dict):
             return self._dict(value, depth)
         if issubclass(kind, (list, tuple)):
-            items = self._items(value, depth)
+            items = self._items(value, depth) if not hasattr(kind, "_fields") else self._fields(value, depth)
             return items if issubclass(kind, list) else tuple(items)
         if issubclass(kind, (set, frozenset)):
             return {item if _is_plain(item) else self.value(item, depth + 1) for item in value}
@@ -76,6 +76,11 @@ class Walk:
             name = label if key == "value" and type(label) is str else _name(key)
             shown[self._text(key) if type(key) is str else key] = self.under(name, item, depth + 1)
         return shown
+
+    def _fields(self, value: tuple[Any, ...], depth: int) -> list[Any]:
+        """Return a named tuple's values, redacted by their names."""
+        names = [name for name in getattr(type(value), "_fields", ()) if type(name) is str]
+        return [self.under(name, item, depth + 1) for name, item in zip(names, value, strict=False)]
 
     def _items(self, value: list[Any] | tuple[Any, ...], depth: int) -> list[Any]:
         shown: list[Any] = []
