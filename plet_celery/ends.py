@@ -27,7 +27,10 @@ def end_of(error: BaseException | None, run: Run) -> tuple[str, dict[str, Any]]:
         reason = _reason(error, run)
         return events.RUN_IGNORED, {"replaced": reason == "Replaced by new task", "reason": reason}
     if isinstance(error, Reject):
-        return events.RUN_REJECTED, {"requeue": bool(error.requeue), "reason": _reason(error, run)}
+        return events.RUN_REJECTED, {
+            "requeue": bool(getattr(error, "requeue", False)),
+            "reason": _reason(error, run),
+        }
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         return _exit_fields(error, run)
     if isinstance(error, NotImplementedError) and "does not implement kill_job" in str(error):
@@ -65,5 +68,5 @@ def _retry_fields(error: Retry, run: Run) -> dict[str, Any]:
 
 def _reason(error: BaseException, run: Run) -> str:
     # str(Ignore("x")) is "x", str(Retry(…)) a sentence; Reject has its own words around both.
-    value = error.reason if isinstance(error, Reject) else message_of(error)
+    value = getattr(error, "reason", None) if isinstance(error, Reject) else message_of(error)
     return str(run.plain(value if isinstance(value, str) else safe_repr(value, 500)))

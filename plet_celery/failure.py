@@ -18,7 +18,7 @@ _TRACEBACK_HEAD, _TRACEBACK_TAIL = 2048, 6000
 
 _LIBRARY = tuple(
     {
-        os.path.join(sysconfig.get_path(name), "")
+        sysconfig.get_path(name).rstrip(os.sep) + os.sep
         for name in ("stdlib", "platstdlib", "purelib", "platlib")
         if sysconfig.get_path(name)
     }

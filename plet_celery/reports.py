@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery import Celery, signals
@@ -28,10 +28,17 @@ _EXIT = re.compile(r"exitcode (-?\d+)")
 Append = Callable[[str, str, dict[str, Any]], None]
 
 
-class ReportingRequest(Request):  # type: ignore[misc]
+class ReportingRequest(Request):
     """A worker's request that also reports what happens to its child; mixed into each task's own class."""
 
     _plet_report: Append | None = None
+
+    if TYPE_CHECKING:  # what celery-types leaves out
+        _app: Celery
+        _hostname: str
+        _request_dict: dict[str, Any]
+        _already_cancelled: bool
+        _already_revoked: bool
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """A time limit struck; the soft one is the child's to tell."""
@@ -54,7 +61,7 @@ class ReportingRequest(Request):  # type: ignore[misc]
         return answer
 
     def _announce_revoked(self, reason: Any, terminated: bool, signum: Any, expired: bool) -> Any:
-        answer = super()._announce_revoked(reason, terminated, signum, expired)
+        answer = super()._announce_revoked(reason, terminated, signum, expired)  # type: ignore[misc]
         if expired:
             self._tell(events.RUN_EXPIRED, {"expires": str(self._request_dict.get("expires") or "")})
         else:

@@ -30,11 +30,13 @@ def test_context_reaches_every_member_of_a_canvas(make_live: MakeLive) -> None:
     app = live.app()
 
     head = app.add.s(1, 1).set(headers=dict(HEADERS))
-    chained = chain(head, app.chained.s(), app.chained.s()).apply_async()
+    chained: Any = chain(head, app.chained.s(), app.chained.s()).apply_async()
     linked = app.ok.apply_async(link=app.link_target.s(), headers=dict(HEADERS))
     replaced = app.replace_with_group.apply_async(headers=dict(HEADERS))
     grouped = group(app.add.s(n, n) for n in range(3)).apply_async(headers=dict(HEADERS))
-    chorded = chord([app.add.s(n, n) for n in range(2)], app.collect.s()).apply_async(headers=dict(HEADERS))
+    chorded: Any = chord([app.add.s(n, n) for n in range(2)], app.collect.s()).apply_async(
+        headers=dict(HEADERS)
+    )
 
     first = chained.parent.parent.id
     families = {

@@ -82,7 +82,12 @@ def test_a_hard_limit_is_timed_out_and_the_backend_never_shows_progress(make_liv
 
     result = app.hard_limit.delay()
     seen = set()
-    wait_until(lambda: seen.add(result.state) or result.state == "FAILURE", 30)
+
+    def has_failed() -> bool:
+        seen.add(result.state)
+        return bool(result.state == "FAILURE")
+
+    wait_until(has_failed, 30)
     run = live.wait_state(result.id)
 
     assert run.state == "timed_out"

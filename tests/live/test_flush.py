@@ -1,3 +1,4 @@
+# mypy: disable-error-code="untyped-decorator"
 """Eager tasks and `plet.flush`: the whole path in one process, also with the nastiest input."""
 
 from __future__ import annotations

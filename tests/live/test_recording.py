@@ -76,19 +76,11 @@ def test_context_travels_through_a_chain_of_tasks(make_live: MakeLive) -> None:
     live.wait_state(chorded.id)
 
     def family(run_id: str, count: int) -> list[Any]:
-        return wait_until(
-            lambda: (
-                (
-                    runs := [
-                        r
-                        for r in queries.list_runs(live.store(), canvas=run_id, limit=50).items
-                        if r.state == "succeeded"
-                    ]
-                )
-                and len(runs) == count
-                and runs
-            )
-        )
+        def ended() -> list[Any]:
+            found = queries.list_runs(live.store(), canvas=run_id, limit=50).items
+            return list(found) if [run.state for run in found] == ["succeeded"] * count else []
+
+        return wait_until(ended)
 
     nested, members = family(first.id, 3), family(chorded.id, 4)
     for run in nested + members:
@@ -131,14 +123,11 @@ def test_beat_starts_runs_with_its_own_trigger(make_live: MakeLive) -> None:
     )
     live.processes.append(beat)
 
-    run = wait_until(
-        lambda: (
-            live.is_readable()
-            and (items := queries.list_runs(live.store(), states=("succeeded",), limit=5).items)
-            and items[0]
-        ),
-        30,
-    )
+    def ended() -> Any:
+        found = live.is_readable() and queries.list_runs(live.store(), states=("succeeded",), limit=5).items
+        return found[0] if found else None
+
+    run = wait_until(ended, 30)
     beat.terminate()
     beat.wait(20)
 

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="untyped-decorator"
 """Eager tasks, in the caller's process, over a real journal: ends, nesting, and nothing left behind."""
 
 from __future__ import annotations

@@ -191,10 +191,10 @@ def login(user: str, password: str, options: dict[str, Any]) -> str:
     return "ok"
 
 
-class CountingRequest(Request):  # type: ignore[misc]
+class CountingRequest(Request):
     """A user's own request class: it must still be called."""
 
-    def on_accepted(self, pid: int, time_accepted: float) -> Any:
+    def on_accepted(self, pid: Any, time_accepted: float) -> Any:
         mark("accepted", str(pid))
         return super().on_accepted(pid, time_accepted)
 
@@ -202,7 +202,7 @@ class CountingRequest(Request):  # type: ignore[misc]
 class OwnTask(Task):  # type: ignore[type-arg]
     """A user's own base class."""
 
-    Request = CountingRequest
+    Request = CountingRequest  # type: ignore[assignment]
 
 
 @app.task(base=OwnTask)
