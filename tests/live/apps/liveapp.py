@@ -246,3 +246,8 @@ def link_target(value: Any = None) -> None: ...
 @app.task(base=TrackedTask, bind=True)
 def replace_with_group(self: TrackedTask) -> Any:
     return self.replace(chord([add.s(1, 1), add.s(2, 2)], collect.s()))
+
+
+@app.task
+def say(text: str, **words: str) -> None:
+    logging.getLogger("shop").warning("%s", text)
