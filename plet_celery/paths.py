@@ -16,6 +16,10 @@ from pathlib import Path
 from plet_celery.errors import HomeError
 
 _SLUG_KEPT = re.compile(r"[^a-z0-9._-]+")
+# A tenant may come with a message: its folder must not reach the system's limit for paths.
+_TENANT_PARTS_MAX = 8
+# The last second that a date can tell, 9999-12-31.
+_LAST_SECOND = 253_402_300_799.0
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -35,7 +39,7 @@ def default_home(app_module: str | None) -> Path:
     if file is None:
         # Namespace packages have no __file__, but they have a folder.
         folders = list(getattr(module, "__path__", []))
-        return Path(folders[0]).resolve() / ".plet" if folders else Path.home() / ".plet"
+        return Path(folders[0]).resolve() / ".plet" if folders else _users_home() / ".plet"
     return Path(file).resolve().parent / ".plet"
 
 
@@ -66,6 +70,8 @@ def slug(text: str) -> str:
 def tenant_folder(tenant: str) -> Path:
     """Return the relative folder of a tenant path such as `account/site`; `_` when empty."""
     parts = [part for part in tenant.split("/") if part]
+    if len(parts) > _TENANT_PARTS_MAX:
+        parts[_TENANT_PARTS_MAX - 1 :] = ["/".join(parts[_TENANT_PARTS_MAX - 1 :])]
     return Path(*(slug(part) for part in parts)) if parts else Path("_")
 
 
@@ -77,7 +83,7 @@ def run_folder(tenant: str, started: float, trigger: str, run_id: str) -> Path:
     Args:
         started: wall time of the attempt's `run.started`, seconds since the epoch.
     """
-    stamp = datetime.fromtimestamp(max(0.0, started), UTC).strftime("%Y%m%d_%H%M%S")
+    stamp = datetime.fromtimestamp(min(max(0.0, started), _LAST_SECOND), UTC).strftime("%Y%m%d_%H%M%S")
     return tenant_folder(tenant) / f"{stamp}_{slug(trigger or 'manual')}_{run_digest(run_id)}"
 
 
@@ -99,13 +105,14 @@ def private_directory(path: Path) -> Path:
             or cannot be created.
     """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(path)
         found = path.stat()
     except FileExistsError:
         raise HomeError(f"{str(path)!r} is a file; remove it or set plet_home elsewhere") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise HomeError(
-            f"plet_home {str(path)!r} cannot be used by uid {os.getuid()} ({error.strerror}); "
+            f"plet_home {str(path)!r} cannot be used by uid {os.getuid()} ({reason}); "
             "create it or set plet_home"
         ) from error
     if found.st_uid != os.getuid():
@@ -123,3 +130,19 @@ def private_directory(path: Path) -> Path:
             f"{str(path)!r} is not writable by uid {os.getuid()}; make it writable or set plet_home"
         )
     return path
+
+
+def _make(path: Path) -> None:
+    # Not by parents=True, which makes the parents with the umask's mode, however open that is.
+    if path.parent != path and not path.parent.exists():
+        _make(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+
+
+def _users_home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise HomeError(
+            f"uid {os.getuid()} has no home folder, and the app's module has no file; set plet_home"
+        ) from None
