@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from plet_celery.logfiles.pieces import Piece
-from plet_celery.logfiles.walking import Place, gap_before, place_at
+from plet_celery.logfiles.walking import Place, gap_before, gap_between, place_at
 
 _BLOCK: Final = 2048
 
@@ -58,19 +58,11 @@ class Position:
         return found
 
     def behind(self, pieces: list[Piece], places: list[Place]) -> Position:
-        """Return the position behind the last of `places`, which were given by `after`."""
-        found = self
-        last: Piece | None = None
-        for piece in dict.fromkeys(place[0] for place in places):
-            if piece is None:
-                continue
-            if last is not None:
-                found = found._behind(last, last.count)
-            last = piece
-        if last is not None:
-            offset = next(entry.offset for piece, entry in reversed(places) if piece is last)
-            found = found._behind(last, place_at(last, offset) + 1)
-        return found
+        """Return the position behind the last of `places`, a record that was given by `after`."""
+        piece, entry = next(place for place in reversed(places) if place[0] is not None)
+        assert piece is not None
+        found = self.at_end(pieces[: pieces.index(piece)])
+        return found._behind(piece, place_at(piece, entry.offset) + 1)
 
     def _behind(self, piece: Piece, count: int) -> Position:
         if piece.attempt is None:
@@ -87,8 +79,8 @@ def after(pieces: list[Piece], position: Position) -> Iterator[Place]:
         if piece.attempt is None:
             yield from _after_main(piece, position)
         elif shown is None or piece.number > shown.part:
-            gap = gap_before(pieces, piece)
-            if gap is not None and (shown is None or gap.number >= shown.line):
+            gap = gap_before(pieces, piece, known=shown.line if shown else 0)
+            if gap is not None:
                 yield None, gap
             yield from _from(piece, 0)
         elif piece.number == shown.part:
@@ -98,11 +90,18 @@ def after(pieces: list[Piece], position: Position) -> Iterator[Place]:
 def _after_main(piece: Piece, position: Position) -> Iterator[Place]:
     # Fewer than before: the log was made again, so start again.
     start = position.entries if position.entries <= piece.count else 0
+    resumed: set[int] = set()
     for place in _from(piece, start):
         entry = place[1]
         shown = position.shown.get(entry.attempt)
-        if shown is None or (entry.number, round(entry.at * 1e6)) > (shown.line, shown.micros):
-            yield place
+        if shown is not None:
+            if (entry.number, round(entry.at * 1e6)) <= (shown.line, shown.micros):
+                continue
+            gap = gap_between(shown.line, entry) if entry.attempt not in resumed else None
+            resumed.add(entry.attempt)
+            if gap is not None:
+                yield None, gap
+        yield place
 
 
 def _from(piece: Piece, first: int) -> Iterator[Place]:

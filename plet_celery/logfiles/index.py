@@ -19,6 +19,7 @@ _LAYOUT: Final = struct.Struct("<QdIIHHBBH")
 LEVEL_AT: Final = 28
 STREAM_AT: Final = 29
 STAGE_AT: Final = 26
+FLAGS_AT: Final = 30
 
 VALID: Final = 1
 """Set in every entry: a hole of zeros is no entry."""
@@ -35,6 +36,8 @@ STREAM_CODES: Final = {name: code for code, name in enumerate(STREAMS)}
 
 PLET: Final = STREAM_CODES["plet"]
 """Our own words: starts, ends, stages, gaps."""
+
+_ODD: Final = bytes(value & VALID for value in range(256))
 
 pack = _LAYOUT.pack
 
@@ -76,6 +79,11 @@ def unpack(block: bytes, at: int = 0) -> Entry:
 def entries(block: bytes) -> Iterator[Entry]:
     """Yield the whole entries of `block`, oldest first."""
     return map(Entry._make, _LAYOUT.iter_unpack(block[: len(block) // SIZE * SIZE]))
+
+
+def are_valid(block: bytes) -> bool:
+    """Tell whether every entry of `block` was written as one."""
+    return b"\0" not in block[FLAGS_AT::SIZE].translate(_ODD)
 
 
 def is_sound(entry: Entry, log_size: int) -> bool:

@@ -12,7 +12,7 @@ from plet_celery.logfiles import index
 from plet_celery.logfiles.index import STREAM_CODES, STREAMS, Entry
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
+class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One record: a line of the task, or a note of ours (stream `plet`)."""
 
     attempt: int

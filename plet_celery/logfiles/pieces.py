@@ -27,6 +27,14 @@ _PART: Final = re.compile(r"tail_([0-9]{1,9})_([0-9]{1,9})\.log")
 _ATTEMPT: Final = re.compile(rb"attempt ([0-9]{1,5}) (?:starts|of .{0,300} started)")
 
 
+class IndexDamaged(Exception):
+    """The index of a piece does not fit its text."""
+
+    def __init__(self, piece: Piece) -> None:
+        super().__init__("the index does not fit the text")
+        self.piece = piece
+
+
 class Piece:
     """One text with its index, as they were when it was opened.
 
@@ -83,6 +91,8 @@ class Piece:
 
     def matching(self, first: int, count: int, wanted: Filter) -> list[tuple[int, Entry]]:
         """Return (place, entry) of what is wanted among up to `count` entries from `first` on."""
+        if wanted.takes_all:
+            return list(enumerate(self.block(first, count), first))
         sieve = wanted.sieve()
         if sieve is None or first + count > self.indexed:
             block = enumerate(self.block(first, count), first)
@@ -123,12 +133,18 @@ class Piece:
     def _sound(self, count: int) -> int:
         """Return how many entries can be trusted, judged by the last ones."""
         for at in range(count - 1, max(-1, count - 1 - _TRIED), -1):
-            entry = index.unpack(self._read_index(at, 1))
+            entry = index.unpack(self._pread_index(at, 1))
             if index.is_sound(entry, self.size) and text.starts_record(self.read(entry.offset, 4)):
                 return at + 1
         return 0
 
     def _read_index(self, first: int, count: int) -> bytes:
+        block = self._pread_index(first, count)
+        if not index.are_valid(block):
+            raise IndexDamaged(self)
+        return block
+
+    def _pread_index(self, first: int, count: int) -> bytes:
         assert self._index is not None
         return os.pread(self._index, count * SIZE, first * SIZE)
 

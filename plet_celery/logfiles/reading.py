@@ -13,13 +13,15 @@ from plet_celery.errors import LogNotFound
 from plet_celery.logfiles.folders import names_in, opened_folder
 from plet_celery.logfiles.following import Position, after
 from plet_celery.logfiles.line import Filter, Line
-from plet_celery.logfiles.pieces import SCAN_BYTES, Piece, opened_pieces
+from plet_celery.logfiles.pieces import SCAN_BYTES, IndexDamaged, Piece, opened_pieces
 from plet_celery.logfiles.searching import Found, search
-from plet_celery.logfiles.telling import IndexDamaged, lines
+from plet_celery.logfiles.telling import lines
 from plet_celery.logfiles.walking import Place, backward, forward, last_number, newest_attempt
 
 MAX_BYTES: Final = 1 << 20
 """Text of one answer, unless asked otherwise; the lines that do not fit are left for the next."""
+_NOTES: Final = 16
+"""Notes that may lie between the lines of a range: the first look at the index takes them in."""
 _FIRST_LOOK: Final = 256 << 10
 
 
@@ -115,7 +117,7 @@ class RunLog:
             number = attempt or newest_attempt(pieces)
             wanted = Filter(attempt=number, level=level, stage=stage, streams=streams, since=since)
             at = 0 if first <= 1 else first
-            return lines(_counted(forward(pieces, wanted, at), count, max_bytes), raw=raw)
+            return lines(_counted(forward(pieces, wanted, at, count + _NOTES), count, max_bytes), raw=raw)
 
         return self._read(between)
 
@@ -167,7 +169,8 @@ class RunLog:
             size = 0
             for place in after(pieces, start):
                 size += place[1].length if place[0] else 0
-                if len(found) >= limit or (found and size > max_bytes):
+                is_enough = len(found) >= limit or size > max_bytes
+                if is_enough and found and found[-1][0] is not None:  # a gap comes with what follows it
                     return Followed(lines(found, raw=raw), str(start.behind(pieces, found)), True)
                 found.append(place)
             return Followed(lines(found, raw=raw), str(start.at_end(pieces)), False)
@@ -221,9 +224,12 @@ def _looked(pieces: list[Piece], most: int = SCAN_BYTES) -> list[Piece]:
 def _limited(places: Iterator[Place], count: int, max_bytes: int) -> list[Place]:
     found: list[Place] = []
     size = 0
-    for place in places:
+    while len(found) < count:
+        place = next(places, None)
+        if place is None:
+            break
         size += place[1].length if place[0] else 0
-        if len(found) >= count or (found and size > max_bytes):
+        if found and size > max_bytes:
             break
         found.append(place)
     return found

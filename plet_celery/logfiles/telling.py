@@ -8,20 +8,13 @@ from typing import Final
 from plet_celery.logfiles import notes, text
 from plet_celery.logfiles.index import STREAMS, Entry
 from plet_celery.logfiles.line import Line
-from plet_celery.logfiles.pieces import Piece
+from plet_celery.logfiles.pieces import IndexDamaged, Piece
 from plet_celery.logfiles.walking import Place
 
 # Records this near to each other are read at once.
 _NEAR: Final = 4 << 10
 _STRETCH: Final = 256 << 10
-
-
-class IndexDamaged(Exception):
-    """The index of a piece does not fit its text."""
-
-    def __init__(self, piece: Piece) -> None:
-        super().__init__("the index does not fit the text")
-        self.piece = piece
+_NOTE: Final = ("plet", "", 0, None)
 
 
 def lines(places: list[Place], *, raw: bool) -> list[Line]:
@@ -38,7 +31,8 @@ def lines(places: list[Place], *, raw: bool) -> list[Line]:
         start = entries[0].offset
         block = piece.read(start, entries[-1].end - start)
         for entry in entries:
-            line = line_of(entry, block[entry.offset - start : entry.end - start], raw=raw)
+            at = entry.offset - start
+            line = line_of(entry, block[at : at + entry.length], raw=raw)
             if line is None:
                 raise IndexDamaged(piece)
             told.append(line)
@@ -46,21 +40,27 @@ def lines(places: list[Place], *, raw: bool) -> list[Line]:
 
 
 def line_of(entry: Entry, record: bytes, *, raw: bool) -> Line | None:
-    """Return one line from its entry and its text; None when the text is damaged."""
-    parsed = text.parse(record, exact=raw)
-    if parsed is None:
+    """Return one line from its entry and its text; None when the text is damaged.
+
+    What the entry knows is not read from the text again.
+    """
+    found = text.split(record)
+    if found is None:
         return None
+    stamp, _, named, body = found
+    stream, logger, _, part = (text.parse_component(named, raw) if stamp else _NOTE) or _NOTE
+    words, context = text.parse_body(body, raw) if stamp else (body, None)
     return Line(
         attempt=entry.attempt,
         line=entry.number,
         at=entry.at,
         level=entry.level,
-        logger=parsed.logger or None,
-        stream=STREAMS[entry.stream] if entry.stream < len(STREAMS) else parsed.stream,
+        logger=logger or None,
+        stream=STREAMS[entry.stream] if entry.stream < len(STREAMS) else stream,
         stage=entry.stage or None,
-        text=parsed.text,
-        context=parsed.context or None,
-        part=parsed.part,
+        text=words,
+        context=context or None,
+        part=part,
     )
 
 
@@ -81,16 +81,20 @@ def missing(entry: Entry) -> Line:
 def _stretches(places: Iterable[Place]) -> Iterator[tuple[Piece | None, list[Entry]]]:
     piece: Piece | None = None
     together: list[Entry] = []
+    begin = end = 0
     for here, entry in places:
+        offset = entry.offset
         if together and (
             here is not piece
             or here is None
-            or not 0 <= entry.offset - together[-1].end <= _NEAR
-            or entry.end - together[0].offset > _STRETCH
+            or not end <= offset <= end + _NEAR
+            or offset + entry.length - begin > _STRETCH
         ):
             yield piece, together
             together = []
-        piece = here
+        if not together:
+            piece, begin = here, offset
+        end = offset + entry.length
         together.append(entry)
     if together:
         yield piece, together

@@ -12,6 +12,8 @@ takes for a line end, and bidi controls are written as `\\x1b` or `\\u2028`.
 
 from __future__ import annotations
 
+import calendar
+import functools
 import re
 import time
 from collections.abc import Mapping
@@ -35,7 +37,6 @@ _UNSAFE_NAME = re.compile(rf"[{_CONTROL}\t\n \[\]<>#\\]")
 _UNSAFE_JSON = re.compile(rf"[{_CONTROL}\t\n]")
 _ESCAPE = re.compile(r"\\(?:\\|x[0-9a-f]{2}|u[0-9a-f]{4})")
 _DOUBLED = re.compile(r"\\\\|\\x[0-9a-f]{2}|\\u[0-9a-f]{4}")
-_HEAD = re.compile(r"\[([^\]]*)\] \[([^\]]*)\] \[([^\]]*)\] ")
 _COMPONENT = re.compile(r"(?:<([^<>]*)>)?([^<>#\[\] ]*)(?:#([0-9]{1,9}))?(?: ([0-9]{1,9})/([0-9]{1,9}))?")
 _OTHER_LEVEL = re.compile(r"L[0-9]{1,3}")
 _STAMP = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)\.(\d{6})Z")
@@ -88,8 +89,6 @@ def parse_stamp(text: str) -> int:
     found = _STAMP.fullmatch(text)
     if found is None:
         return 0
-    import calendar  # only where an index is rebuilt or a record read without one
-
     year, month, day, hour, minute, second, micros = map(int, found.groups())
     return calendar.timegm((year, month, day, hour, minute, second)) * 1_000_000 + micros
 
@@ -198,26 +197,57 @@ def parse(raw: bytes, *, exact: bool = False) -> Parsed | None:
         raw: the record's bytes; what follows its last line is ignored.
         exact: give the text as the task wrote it, with its control characters.
     """
-    lines = raw.decode("utf-8", "replace").split("\n")
-    plain = unescape if exact else readable
-    if lines[0].startswith(NOTE):
-        return Parsed(0.0, 20, "", "plet", 0, None, plain(lines[0]), {})
-    head = _HEAD.match(lines[0])
-    named = _COMPONENT.fullmatch(head[3]) if head else None
-    if head is None or named is None:
+    found = split(raw)
+    if found is None:
         return None
-    first, context = _split_context(lines[0][head.end() :])
-    stream, logger, stage, part, parts = named.groups()
-    return Parsed(
-        at=parse_stamp(head[1]) / 1e6,
-        level=level_number(head[2]),
-        logger=plain(logger),
-        stream="log" if stream is None else plain(stream),
-        stage=int(stage or 0),
-        part=(int(part), int(parts)) if part else None,
-        text=plain("\n".join([first, *_continued(lines[1:])])),
-        context=context,
+    stamp, level, named, body = found
+    if not stamp:
+        return Parsed(0.0, 20, "", "plet", 0, None, body, {})
+    source = parse_component(named, exact)
+    if source is None:
+        return None
+    words, context = parse_body(body, exact)
+    stream, logger, stage, part = source
+    return Parsed(parse_stamp(stamp) / 1e6, level_number(level), logger, stream, stage, part, words, context)
+
+
+def split(raw: bytes) -> tuple[str, str, str, str] | None:
+    """Return stamp, level, component and the rest of a record; a note has only a rest.
+
+    The brackets cannot be misread: a component has none of its own.
+    """
+    whole = raw.decode("utf-8", "replace")
+    found = whole.split("] ", 3)
+    if len(found) == 4 and whole[0] == "[" == found[1][:1] == found[2][:1]:
+        return found[0][1:], found[1][1:], found[2][1:], found[3]
+    return ("", "", "", whole.partition("\n")[0]) if whole.startswith(NOTE) else None
+
+
+@functools.lru_cache(maxsize=256)
+def parse_component(named: str, exact: bool) -> tuple[str, str, int, tuple[int, int] | None] | None:
+    """Return stream, logger, stage and part of the third bracket."""
+    found = _COMPONENT.fullmatch(named)
+    if found is None:
+        return None
+    plain = unescape if exact else readable
+    stream, logger, stage, part, parts = found.groups()
+    return (
+        "log" if stream is None else plain(stream),
+        plain(logger),
+        int(stage or 0),
+        (int(part), int(parts)) if part else None,
     )
+
+
+def parse_body(body: str, exact: bool) -> tuple[str, dict[str, Any]]:
+    """Return text and context of a record from what stands behind its brackets."""
+    if "\\" not in body and body.find("\n") == len(body) - 1 and body[-2:-1] != "}":
+        return body[:-1], {}  # one line, nothing escaped, no context
+    first, _, rest = body.partition("\n")
+    first, context = _split_context(first)
+    if rest:
+        first = "\n".join([first, *_continued(rest.split("\n"))])
+    return (unescape if exact else readable)(first), context
 
 
 _NOTE_BYTES: Final = NOTE.encode()

@@ -22,11 +22,13 @@ def newest_attempt(pieces: list[Piece]) -> int:
     for piece in pieces:
         at = piece.count
         while at > 0:
-            block = piece.block(max(0, at - _BLOCK), min(_BLOCK, at))
-            newest = max(newest, *(entry.attempt for entry in block)) if block else newest
-            at -= _BLOCK
-            if not block or not block[0].is_mixed:
-                break  # sorted before here: the highest was the last
+            last = piece.entry(at - 1)
+            newest = max(newest, last.attempt)
+            if not last.is_mixed:
+                break  # sorted before here: the last is the highest
+            first = max(0, at - _BLOCK)
+            newest = max(newest, *(entry.attempt for entry in piece.block(first, at - first)))
+            at = first
     return newest
 
 
@@ -60,8 +62,8 @@ def backward(pieces: list[Piece], wanted: Filter, hint: int) -> Iterator[Place]:
                 yield None, gap
 
 
-def forward(pieces: list[Piece], wanted: Filter, first: int) -> Iterator[Place]:
-    """Yield the wanted records of one attempt from line `first` on."""
+def forward(pieces: list[Piece], wanted: Filter, first: int, hint: int) -> Iterator[Place]:
+    """Yield the wanted records of one attempt from line `first` on; `hint` as in `backward`."""
     attempt = wanted.attempt or 0
     for piece in pieces:
         if piece.attempt not in (None, attempt):
@@ -70,12 +72,12 @@ def forward(pieces: list[Piece], wanted: Filter, first: int) -> Iterator[Place]:
             gap = gap_before(pieces, piece)
             if gap is not None and gap.number >= first and wanted.takes(gap):
                 yield None, gap
-        at = place_of(piece, attempt, first)
+        at, size = place_of(piece, attempt, first), max(1, min(hint, _BLOCK))
         while at < piece.count:
-            for _, entry in piece.matching(at, _BLOCK, wanted):
+            for _, entry in piece.matching(at, size, wanted):
                 if entry.number >= first:
                     yield piece, entry
-            at += _BLOCK
+            at, size = at + size, _BLOCK
             if at < piece.count and _is_beyond(piece, at, attempt):
                 break
 
@@ -109,20 +111,27 @@ def place_at(piece: Piece, offset: int) -> int:
     return low - 1
 
 
-def gap_before(pieces: list[Piece], part: Piece) -> Entry | None:
-    """Return an entry for the lines that are missing before a tail part; None when there are none."""
+def gap_before(pieces: list[Piece], part: Piece, *, known: int = 0) -> Entry | None:
+    """Return an entry for the lines that are missing before a tail part; None when there are none.
+
+    Args:
+        known: number of a line that the reader has already; only what lies behind it is missing.
+    """
     at = pieces.index(part)
-    first = part.entry(0)
     before = None
     for piece in reversed(pieces[:at]):
         if piece.attempt in (None, part.attempt):
             before = last_of(piece, part.attempt or 0)
             break
-    number = before.number if before else 0
-    missing = first.number - number - (1 if first.is_numbered else 0)
+    return gap_between(max(known, before.number if before else 0), part.entry(0))
+
+
+def gap_between(number: int, entry: Entry) -> Entry | None:
+    """Return an entry for the lines that are missing between line `number` and this record."""
+    missing = entry.number - number - (1 if entry.is_numbered else 0)
     if missing <= 0:
         return None
-    return Entry(0, first.at, number, missing, first.attempt, 0, 30, index.PLET, index.VALID | index.GAP)
+    return Entry(0, entry.at, number, missing, entry.attempt, 0, 30, index.PLET, index.VALID | index.GAP)
 
 
 def _is_past(piece: Piece, at: int, wanted: Filter) -> bool:
