@@ -15,6 +15,8 @@ from plet_celery.redaction import Redactor, safe_repr
 _FRAMES_MAX: Final = 50
 _MESSAGE_MAX: Final = 4096
 _TRACEBACK_HEAD, _TRACEBACK_TAIL = 2048, 6000
+# What is redacted of a traceback at all: an exception may say a hundred megabytes.
+_TEXT_HALF_MAX: Final = 64 << 10
 
 _LIBRARY = tuple(
     {
@@ -38,7 +40,8 @@ def describe_error(
         "type": type(error).__qualname__,
         "module": type(error).__module__,
         "message": redactor.text(message_of(error)),
-        "traceback": redactor.text(_text(error, trace or error.__traceback__)),
+        # Cut last: the tail of a secret would not tell that it is one.
+        "traceback": _cut(redactor.text(_text(error, trace or error.__traceback__))),
         "frames": frames,
     }
 
@@ -64,9 +67,11 @@ def _text(error: BaseException, trace: TracebackType | None) -> str:
         raise
     except BaseException:  # formats the user's __str__ and __notes__
         text = "".join(traceback.format_tb(trace, limit=-_FRAMES_MAX)) + safe_repr(error, _MESSAGE_MAX)
-    if len(text) <= _TRACEBACK_HEAD + _TRACEBACK_TAIL:
-        return text
-    return text[:_TRACEBACK_HEAD] + "\n…[cut]\n" + text[-_TRACEBACK_TAIL:]
+    return _cut(text, _TEXT_HALF_MAX, _TEXT_HALF_MAX)
+
+
+def _cut(text: str, head: int = _TRACEBACK_HEAD, tail: int = _TRACEBACK_TAIL) -> str:
+    return text if len(text) <= head + tail else text[:head] + "\n…[cut]\n" + text[-tail:]
 
 
 def _frames(trace: TracebackType | None) -> list[dict[str, Any]]:

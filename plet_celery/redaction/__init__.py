@@ -7,23 +7,19 @@ it hides; docs/redaction.md says what is found, and what is not.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import quote, quote_plus
 
 from plet_celery.redaction.names import is_secret_name
 from plet_celery.redaction.pairs import Pairs
+from plet_celery.redaction.registered import VALUE_MIN, Registered
 from plet_celery.redaction.representation import LIMIT, is_asynchronous, safe_repr
-from plet_celery.redaction.shapes import MASK, mask_shapes, mask_urls, may_hold_shapes
+from plet_celery.redaction.shapes import MASK, mask_base64_lines, mask_shapes, mask_urls, may_hold_shapes
 from plet_celery.redaction.values import Walk
 
 __all__ = ["LIMIT", "MASK", "VALUE_MIN", "Redactor", "is_asynchronous", "safe_repr"]
-
-VALUE_MIN: Final = 6
-"""Registered values shorter than this are ignored: a one-letter password would mask every text."""
 
 _PASSES_MAX: Final = 4
 # No user's code runs in `text`: any other exception struck from outside.
@@ -60,7 +56,7 @@ class Redactor:
         """
         self._more = tuple(names)
         self._pairs = Pairs(self._more, self.is_secret_name)
-        self._values = _value_pattern(values)
+        self._values = Registered.prepared(values)
 
     def __repr__(self) -> str:
         return f"<Redactor: {len(self._more)} further names, {'with' if self._values else 'no'} values>"
@@ -147,12 +143,13 @@ class Redactor:
 
     def _pass(self, text: str) -> str:
         if self._values is not None:
-            text = self._values.sub(MASK, text)
+            text = self._values.mask(text)
         low = text.lower()
         if "://" in low:
             text = mask_urls(text)
         if may_hold_shapes(text, low):
             text = mask_shapes(text)
+        text = mask_base64_lines(text)
         if self._pairs.may_be_in(low):
             text = self._pairs.mask(text)
         if "--" in low or " -" in low:
@@ -169,28 +166,6 @@ class Redactor:
             if is_asynchronous(error):
                 raise
             return MASK
-
-
-def _value_pattern(values: Sequence[str]) -> re.Pattern[str] | None:
-    forms = {form for value in values if len(value) >= VALUE_MIN for form in _forms(value)}
-    if not forms:
-        return None
-    return re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True)))
-
-
-def _forms(value: str) -> set[str]:
-    """Return the ways a value is written: plain, in URLs, in JSON, in a repr."""
-    try:
-        quoted = {quote(value, safe=""), quote(value), quote_plus(value)}
-    except UnicodeEncodeError:
-        quoted = set()
-    return {
-        value,
-        json.dumps(value)[1:-1],
-        json.dumps(value, ensure_ascii=False)[1:-1],
-        repr(value)[1:-1],
-        *quoted,
-    }
 
 
 def _password_option(items: Sequence[str]) -> str | None:

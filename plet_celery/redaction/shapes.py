@@ -44,6 +44,12 @@ _SHAPES = re.compile(
     re.VERBOSE,
 )
 
+# A line of a PEM block that was cut, or printed line by line; digests in hexadecimal have no capitals.
+_BASE64_LINE = re.compile(
+    r"(?m)^(?=[^a-z\n]*[a-z])(?=[^A-Z\n]*[A-Z])(?=[^0-9\n]*[0-9])[A-Za-z0-9+/]{60,76}={0,2}(?=\r?$)"
+)
+_BASE64_LINE_LENGTHS: Final = range(60, 80)
+
 _URL = re.compile(r"""://((?:[^\s"'<>:\\]++|:(?!//)|\\++(?!["']))++)""")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*\Z")
 _SCHEME_MAX: Final = 20
@@ -91,6 +97,13 @@ def may_hold_shapes(text: str, low: str) -> bool:
 def mask_shapes(text: str) -> str:
     """Return `text` with every token, key and PEM block replaced."""
     return _SHAPES.sub(_mask_shape, text)
+
+
+def mask_base64_lines(text: str) -> str:
+    """Return `text` without the lines of a PEM block whose beginning is missing."""
+    if "-----END " in text or (len(text) in _BASE64_LINE_LENGTHS and " " not in text):
+        return _BASE64_LINE.sub(MASK, text)
+    return text
 
 
 def mask_urls(text: str) -> str:

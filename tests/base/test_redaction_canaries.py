@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -13,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from plet_celery.failure import describe_error
 from plet_celery.redaction import MASK, Redactor, safe_repr
 
 CANARY = "kanarie-7Zq4.wX"
@@ -270,6 +272,48 @@ def test_registered_values_are_hidden_everywhere(value: str) -> None:
         assert MASK in shown
         assert value not in shown
         assert mine.text(shown) == shown
+
+
+def test_half_a_registered_value_at_the_end_of_a_cut_text_is_hidden() -> None:
+    mine = Redactor(values=["s3cr3t-value", "s3cr3t-value-2"])
+
+    assert mine.text("it is s3cr3t-va…[cut]") == "it is ***…[cut]"
+    assert mine.text("it is s3cr3t-value-…[cut]") == "it is ***-…[cut]"
+    assert mine.text("it is s3cr…[cut]") == "it is s3cr…[cut]"
+
+
+PEM_LINES = [
+    "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj",
+    "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAABlwAAAAdzc2gtcn",
+]
+
+
+@pytest.mark.parametrize("line", PEM_LINES)
+def test_a_pem_block_that_is_printed_line_by_line_is_hidden(line: str) -> None:
+    assert redactor.text(line) == MASK
+    assert redactor.text(line + "\r") == MASK + "\r"
+    assert redactor.text(f"{line}\n{line}\nabc=\n-----END PRIVATE KEY-----\n").count(MASK) == 2
+
+
+def test_a_digest_is_no_pem_block() -> None:
+    for text in (
+        hashlib.sha256(b"x").hexdigest(),
+        hashlib.sha256(b"x").hexdigest().upper(),
+        "a/" * 35,
+        "x" * 64,
+    ):
+        assert redactor.text(text) == text
+
+
+def test_a_secret_on_the_edge_of_a_cut_traceback_is_hidden() -> None:
+    """Both cuts, behind the head and before the tail, go through a secret somewhere in here."""
+    for length in range(1800, 2300, 7):
+        error = ValueError("x" * length + repr({"password": CANARY * 400}) + "y" * 5800)
+
+        shown = describe_error(error, redactor)
+
+        assert "kanarie" not in shown["traceback"] + shown["message"]
+        assert len(shown["traceback"]) < 9000
 
 
 def test_short_registered_values_are_ignored() -> None:
