@@ -21,8 +21,10 @@ from plet_celery.progress import MetaWriter, Percent, describe
 from plet_celery.redaction import Redactor, safe_repr
 from plet_celery.stages import FoldedStage, Stage, state_after
 
-# Stages of a forked child must not take the numbers of its parent's: each pid counts in a block of its own.
-_FORK_BLOCK: Final = 100_000
+# Stages of a forked child must not take the numbers of its parent's: pids count in blocks, which
+# repeat after 64 so that a number fits the two bytes it has in a log's index.
+_FORK_BLOCK: Final = 1000
+_FORK_BLOCKS: Final = 64
 _RECENT: Final = 50
 
 
@@ -124,7 +126,7 @@ class StageBook:
 
     def forked(self) -> None:
         """This process is a fork of the task's: count in a block of its own, write no meta."""
-        self._base = (os.getpid() % 20_000 + 1) * _FORK_BLOCK
+        self._base = (os.getpid() % _FORK_BLOCKS + 1) * _FORK_BLOCK
         self._count = 0
         self._thread = threading.get_ident()
         if self._meta is not None:
