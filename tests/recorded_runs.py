@@ -38,6 +38,7 @@ class Story:
         self._offset = itertools.count(0, 200)
         self._waiting: list[tuple[float, str, str | None, str | None, dict[str, Any]]] = []
         self._logs: LogFiles | None = None
+        self.write_logs = True
         if home is not None:
             (home / "journal").mkdir(parents=True, exist_ok=True)
             self._logs = LogFiles(home / "runs", home / "journal", limits=LogLimits())
@@ -74,7 +75,7 @@ class Story:
             part = batch[start : start + 2000]
             positions = {self._writer: (1, part[-1].offset + 200)}
             self.store.ingest(self._lease, part, positions, limits=IngestLimits(), now=part[-1].wall)
-            if self._logs is not None:
+            if self._logs is not None and self.write_logs:
                 self._logs.apply(part, positions)
 
     def close(self) -> None:

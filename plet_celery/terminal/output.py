@@ -5,6 +5,7 @@ Plain means no escape sequence at all: stdout is no terminal, `NO_COLOR`, `--no-
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ class Output:
             as_json: JSON lines only; nothing is ever drawn.
         """
         # A process whose stdout was closed before it started has None here.
-        self.stream: TextIO = stream or sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+        self.stream: TextIO = stream or sys.stdout or Nowhere()
         self.as_json = as_json
         self.is_terminal = self.stream.isatty()
         self.is_plain = not self.is_terminal or no_color or as_json or _plain_wanted(os.environ)
@@ -119,6 +120,14 @@ class Output:
     def flush(self) -> None:
         """Hand over what was written; a reader that has gone away shows here at the latest."""
         self.stream.flush()
+
+
+class Nowhere(io.StringIO):
+    """Takes all text, keeps none."""
+
+    def write(self, text: str) -> int:
+        """Forget the text."""
+        return len(text)
 
 
 def _given(name: str) -> int:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from plet_celery.paths import short_id
-from plet_celery.terminal.output import Output
+from plet_celery.terminal.output import Nowhere, Output
 from plet_celery.terminal.text import printable, span
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ class _Painter(threading.Thread):
         self._label = short_id(run_id)
         self._over = threading.Event()
         self._said: dict[str, str] = {}
-        self._output = Output(sys.stderr)
 
     def leave(self) -> None:
         """Draw the end; a look that hangs is left behind."""
@@ -58,23 +57,24 @@ class _Painter(threading.Thread):
     def run(self) -> None:
         """Draw until told to leave, and once more then."""
         try:
-            self._speak() if self._output.is_plain else self._paint()
+            output = Output(sys.stderr or Nowhere())
+            self._speak(output) if output.is_plain else self._paint(output)
         # Whoever waits for a result gets the result; a closed stderr or a lost store only ends the bars.
         except Exception as error:
             log.debug("progress is not drawn any more: %r", error)
 
-    def _paint(self) -> None:
+    def _paint(self, output: Output) -> None:
         from rich.live import Live
 
-        with Live(console=self._output.fitted(), auto_refresh=False, transient=False) as live:
+        with Live(console=output.fitted(), auto_refresh=False, transient=False) as live:
             over = False
             while not over:
                 over = self._over.wait(_EVERY)
-                picture = self._picture(self._look())
-                self._output.fitted()
+                picture = self._picture(self._look(), output)
+                output.fitted()
                 live.update(picture, refresh=True)
 
-    def _speak(self) -> None:
+    def _speak(self, output: Output) -> None:
         over = False
         while not over:
             over = self._over.wait(_EVERY)
@@ -83,19 +83,19 @@ class _Painter(threading.Thread):
                     self._said[stage.name] = stage.state
                     parts = [stage.name, stage.state, stage.amount, span(stage.elapsed)]
                     text = "  ".join(printable(part) for part in parts if part)
-                    self._output.line(f"{self._label}  {self._output.sign(stage.state)} {text}")
-            self._output.flush()
+                    output.line(f"{self._label}  {output.sign(stage.state)} {text}")
+            output.flush()
 
-    def _picture(self, progress: Any) -> RenderableType:
+    def _picture(self, progress: Any, output: Output) -> RenderableType:
         from rich.console import Group
         from rich.text import Text
 
         from plet_celery.terminal.bars import fit
         from plet_celery.terminal.picture import bar, stage_table
 
-        width = self._output.width
+        width = output.width
         state = _WORDS.get(progress.state, "running")
-        head = Text.assemble((f"{self._label} ", "dim"), (f"{self._output.sign(state)} {state}", "bold"))
+        head = Text.assemble((f"{self._label} ", "dim"), (f"{output.sign(state)} {state}", "bold"))
         if progress.percent is not None:
             head.append(f"  {int(progress.percent)} %")
         parts: list[RenderableType] = [head]
@@ -104,7 +104,7 @@ class _Painter(threading.Thread):
         head.no_wrap, head.overflow = True, "ellipsis"
         if progress.stages:
             rows = fit(progress.stages, _STAGES_SHOWN)
-            parts.append(stage_table(rows, width=width, output=self._output))
+            parts.append(stage_table(rows, width=width, output=output))
         elif progress.percent is not None:
             parts.append(bar(progress.percent / 100, state, min(60, width)))
         return Group(*parts)

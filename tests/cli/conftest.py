@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -132,6 +133,11 @@ class Project:
         for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"):
             kept.pop(name, None)
         return kept | {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"} | more
+
+    def forget_logs(self) -> None:
+        """Make this a host without the run's log files: they are neither here nor written."""
+        shutil.rmtree(self.home / "runs")
+        self.story.write_logs = False
 
     def close(self) -> None:
         """Let go of the store."""
