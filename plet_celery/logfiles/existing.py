@@ -26,7 +26,7 @@ TENANTS_MAX: Final = 64
 NAMES_MAX: Final = 200_000
 """Folder names remembered per tenant: the newest, for retries follow soon."""
 _BLOCK: Final = 1 << 20
-_TOLD_MAX: Final = 16
+_TOLD_MAX: Final = 4
 _STAGE_FILE: Final = re.compile(r"stage_[0-9]+_.*\.log")
 
 

@@ -36,7 +36,7 @@ _QUIET: Final = frozenset(
     {events.RUN_QUEUED, events.RUN_STARTED, events.RUN_SUCCEEDED, events.RUN_IGNORED, events.RESOURCE_SAMPLED}
 )
 """Kinds that give a run without a folder nothing to say."""
-_STAGE_ENDS: Final = frozenset({events.STAGE_SUCCEEDED, events.STAGE_FAILED})
+_STAGE_ENDS: Final = frozenset({events.STAGE_SUCCEEDED, events.STAGE_FAILED, events.STAGE_SKIPPED})
 _LOST: Final = "a part of this log was lost: the machine stopped before it was on disk"
 
 
