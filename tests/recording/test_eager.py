@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from celery import Task
+from celery import Celery, Task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 from plet_celery import Plet, TrackedTask, current_run
@@ -239,7 +239,7 @@ def test_wrongly_declared_stages_are_refused_where_they_are_declared(
     recorded = make_app()
 
     with pytest.raises(SettingsError, match=said):
-        recorded.app.task(name="bad", base=TrackedTask, stages=stages, lazy=False)(do_nothing)
+        recorded.app.task(name="bad", base=TrackedTask, stages=stages, lazy=False, shared=False)(do_nothing)
 
 
 def test_bad_settings_never_fail_a_producers_task(
@@ -253,3 +253,41 @@ def test_bad_settings_never_fail_a_producers_task(
 
     assert noop.apply().get() == "fine"
     assert "plet_gather" in caplog.text
+
+
+class OwnBase(Task[Any, Any]):
+    """What a framework gives as task class: Celery's Django fixup adds these two."""
+
+    abstract = True
+
+    def delay_on_commit(self, *args: Any) -> tuple[str, tuple[Any, ...]]:
+        return str(self.name), args
+
+
+def test_a_users_task_class_is_kept_and_its_django_methods_reach_tracked_tasks(make_app: MakeApp) -> None:
+    recorded = make_app()
+    recorded.app.task_cls = OwnBase
+
+    @recorded.app.task(name="plain")
+    def plain() -> None: ...
+
+    @recorded.app.task(name="tracked", base=TrackedTask)
+    def tracked() -> None: ...
+
+    assert isinstance(recorded.app.tasks["plain"], OwnBase)
+    assert recorded.app.tasks["plain"].delay_on_commit(1) == ("plain", (1,))
+    assert recorded.app.tasks["tracked"].delay_on_commit(2) == ("tracked", (2,))
+    with pytest.raises(AttributeError, match="no attribute 'apply_async_on_commit'"):
+        recorded.app.tasks["tracked"].apply_async_on_commit()
+
+
+def test_settings_of_a_namespace_are_read(tmp_path: Any) -> None:
+    class DjangoSettings:
+        CELERY_PLET_HOME = str(tmp_path / "home")
+        CELERY_PLET_SHIPPER = "off"
+        CELERY_BROKER_URL = "memory://"
+
+    app = Celery("namespaced", set_as_current=False)
+    app.config_from_object(DjangoSettings, namespace="CELERY")
+
+    assert Plet(app).home == tmp_path / "home"
