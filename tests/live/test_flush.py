@@ -64,7 +64,7 @@ def eager(tmp_path: Path) -> Eager:
 
 
 def test_what_eager_tasks_did_is_stored_by_flush(eager: Eager) -> None:
-    @eager.app.task(name="load", base=TrackedTask, bind=True, stages=("load",))
+    @eager.app.task(shared=False, name="load", base=TrackedTask, bind=True, stages=("load",))
     def load(self: TrackedTask) -> str:
         for _ in self.track(range(3), "load", unit="rows"):
             pass
@@ -82,7 +82,7 @@ def test_what_eager_tasks_did_is_stored_by_flush(eager: Eager) -> None:
 
 
 def test_flushing_twice_changes_nothing(eager: Eager) -> None:
-    @eager.app.task(name="noop")
+    @eager.app.task(shared=False, name="noop")
     def noop() -> None: ...
 
     result = noop.apply()
@@ -95,7 +95,7 @@ def test_flushing_twice_changes_nothing(eager: Eager) -> None:
 
 
 def test_runs_with_nasty_ids_are_kept_apart_and_inside_home(eager: Eager) -> None:
-    @eager.app.task(name="say", base=TrackedTask, bind=True)
+    @eager.app.task(shared=False, name="say", base=TrackedTask, bind=True)
     def say(self: TrackedTask) -> None:
         self.log("info", "hello")
 
@@ -115,7 +115,7 @@ def test_runs_with_nasty_ids_are_kept_apart_and_inside_home(eager: Eager) -> Non
 
 
 def test_nasty_text_stays_one_record_each(eager: Eager) -> None:
-    @eager.app.task(name="say", base=TrackedTask, bind=True)
+    @eager.app.task(shared=False, name="say", base=TrackedTask, bind=True)
     def say(self: TrackedTask) -> None:
         for text in NASTY_TEXT:
             self.log("info", text)
@@ -140,7 +140,7 @@ def test_nasty_text_stays_one_record_each(eager: Eager) -> None:
 
 
 def test_ten_thousand_stages_and_lines_stay_bounded(eager: Eager) -> None:
-    @eager.app.task(name="many", base=TrackedTask, bind=True)
+    @eager.app.task(shared=False, name="many", base=TrackedTask, bind=True)
     def many(self: TrackedTask) -> None:
         for number in range(10_000):
             with self.stage(f"stage {number}", total=math.nan):
@@ -162,7 +162,7 @@ def test_ten_thousand_stages_and_lines_stay_bounded(eager: Eager) -> None:
 def test_a_database_that_is_no_database_keeps_the_journal(
     eager: Eager, caplog: pytest.LogCaptureFixture
 ) -> None:
-    @eager.app.task(name="noop")
+    @eager.app.task(shared=False, name="noop")
     def noop() -> str:
         return "fine"
 

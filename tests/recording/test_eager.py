@@ -25,7 +25,7 @@ def do_nothing() -> None: ...
 def test_a_no_op_task_writes_two_events(make_app: MakeApp) -> None:
     recorded = make_app()
 
-    @recorded.app.task(name="noop")
+    @recorded.app.task(shared=False, name="noop")
     def noop() -> None: ...
 
     result = noop.apply()
@@ -52,7 +52,7 @@ def test_each_exception_gives_its_end(
 ) -> None:
     recorded = make_app(task_eager_propagates=propagates)
 
-    @recorded.app.task(name="leave")
+    @recorded.app.task(shared=False, name="leave")
     def leave() -> None:
         raise error
 
@@ -67,7 +67,7 @@ def test_each_exception_gives_its_end(
 def test_an_eager_retry_is_a_second_attempt(make_app: MakeApp) -> None:
     recorded = make_app()
 
-    @recorded.app.task(name="flaky", bind=True, max_retries=2)
+    @recorded.app.task(shared=False, name="flaky", bind=True, max_retries=2)
     def flaky(self: Task[Any, Any]) -> str:
         if self.request.retries == 0:
             raise self.retry(exc=ConnectionError("later"), countdown=0)
@@ -83,11 +83,11 @@ def test_an_eager_retry_is_a_second_attempt(make_app: MakeApp) -> None:
 def test_a_task_called_in_a_task_inherits_and_gives_back(make_app: MakeApp) -> None:
     recorded = make_app()
 
-    @recorded.app.task(name="inner")
+    @recorded.app.task(shared=False, name="inner")
     def inner() -> None:
         logging.getLogger("shop").warning("inner line")
 
-    @recorded.app.task(name="outer")
+    @recorded.app.task(shared=False, name="outer")
     def outer() -> None:
         inner.apply(task_id="inner-run")
         logging.getLogger("shop").warning("outer line")
@@ -105,7 +105,7 @@ def test_nothing_of_ours_stays_in_the_process(make_app: MakeApp) -> None:
     recorded = make_app()
     before = sys.stdout, sys.stderr
 
-    @recorded.app.task(name="talk")
+    @recorded.app.task(shared=False, name="talk")
     def talk() -> None:
         print("hello")
 
@@ -118,7 +118,7 @@ def test_nothing_of_ours_stays_in_the_process(make_app: MakeApp) -> None:
 def test_a_direct_call_is_no_run(make_app: MakeApp) -> None:
     recorded = make_app()
 
-    @recorded.app.task(name="direct", base=TrackedTask, bind=True)
+    @recorded.app.task(shared=False, name="direct", base=TrackedTask, bind=True)
     def direct(self: TrackedTask) -> str:
         with self.stage("load"):
             self.metadata["key"] = "value"
@@ -131,7 +131,7 @@ def test_a_direct_call_is_no_run(make_app: MakeApp) -> None:
 def test_two_apps_in_a_process_record_each_its_own(make_app: MakeApp) -> None:
     one, two = make_app(), make_app()
 
-    @one.app.task(name="mine")
+    @one.app.task(shared=False, name="mine")
     def mine() -> None: ...
 
     mine.apply(task_id="mine-run")
@@ -144,7 +144,7 @@ def test_patterns_choose_what_is_recorded(make_app: MakeApp) -> None:
     recorded = make_app(plet_record_tasks=["shop.*"], plet_ignore_tasks=["shop.noise"])
 
     for name in ("shop.load", "shop.noise", "other.load"):
-        recorded.app.task(name=name)(do_nothing).apply(task_id=name)
+        recorded.app.task(shared=False, name=name)(do_nothing).apply(task_id=name)
 
     assert {event.run for event in recorded.events()} == {"shop.load"}
 
@@ -158,7 +158,7 @@ def test_installing_twice_is_installing_once(make_app: MakeApp) -> None:
 def test_arguments_are_bound_to_names_and_redacted(make_app: MakeApp) -> None:
     recorded = make_app()
 
-    @recorded.app.task(name="login", bind=True)
+    @recorded.app.task(shared=False, name="login", bind=True)
     def login(self: Task[Any, Any], user: str, password: str, *rest: Any, **more: Any) -> dict[str, str]:
         return {"token": "canary-result"}
 
@@ -172,7 +172,7 @@ def test_arguments_are_bound_to_names_and_redacted(make_app: MakeApp) -> None:
 def test_huge_arguments_become_a_small_preview(make_app: MakeApp) -> None:
     recorded = make_app()
 
-    @recorded.app.task(name="huge")
+    @recorded.app.task(shared=False, name="huge")
     def huge(*args: Any, **kwargs: Any) -> Any:
         return args
 
@@ -188,7 +188,7 @@ def test_huge_arguments_become_a_small_preview(make_app: MakeApp) -> None:
 def test_any_task_id_is_recorded(make_app: MakeApp, task_id: str) -> None:
     recorded = make_app()
 
-    @recorded.app.task(name="noop")
+    @recorded.app.task(shared=False, name="noop")
     def noop() -> None: ...
 
     noop.apply(task_id=task_id)
@@ -210,7 +210,7 @@ def test_an_unusable_home_never_fails_a_task(
         journal.mkdir(parents=True)
         journal.chmod(0o777)
 
-    @recorded.app.task(name="noop")
+    @recorded.app.task(shared=False, name="noop")
     def noop() -> str:
         return "fine"
 
@@ -239,7 +239,7 @@ def test_wrongly_declared_stages_are_refused_where_they_are_declared(
     recorded = make_app()
 
     with pytest.raises(SettingsError, match=said):
-        recorded.app.task(name="bad", base=TrackedTask, stages=stages, lazy=False, shared=False)(do_nothing)
+        recorded.app.task(shared=False, name="bad", base=TrackedTask, stages=stages, lazy=False)(do_nothing)
 
 
 def test_bad_settings_never_fail_a_producers_task(
@@ -247,7 +247,7 @@ def test_bad_settings_never_fail_a_producers_task(
 ) -> None:
     recorded = make_app(plet_gahter=1)
 
-    @recorded.app.task(name="noop")
+    @recorded.app.task(shared=False, name="noop")
     def noop() -> str:
         return "fine"
 
@@ -268,10 +268,10 @@ def test_a_users_task_class_is_kept_and_its_django_methods_reach_tracked_tasks(m
     recorded = make_app()
     recorded.app.task_cls = OwnBase
 
-    @recorded.app.task(name="plain")
+    @recorded.app.task(shared=False, name="plain")
     def plain() -> None: ...
 
-    @recorded.app.task(name="tracked", base=TrackedTask)
+    @recorded.app.task(shared=False, name="tracked", base=TrackedTask)
     def tracked() -> None: ...
 
     assert isinstance(recorded.app.tasks["plain"], OwnBase)
