@@ -210,6 +210,8 @@ class Reader:
         while True:
             segment, following = _locate(own, cursor.segment)
             if segment is not None:
+                if following is None and 0 < segment.size == cursor.offset:
+                    return True  # As long as when it was last read: not worth opening.
                 end = _SegmentRead(segment, cursor, following is None, batch, budget).run()
                 if end is not _End.PASSED:
                     return end is _End.WAITING
