@@ -11,6 +11,7 @@ from typing import Final
 
 from plet_celery.settings import Settings
 from plet_celery.shipper.crew import Crew
+from plet_celery.shipper.loops import eased
 from plet_celery.shipper.losses import Losses
 from plet_celery.shipper.segments import Keeper, Syncer
 
@@ -45,8 +46,11 @@ class Housekeeping:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        while not self._stop.wait(self._interval):
+        cost = 0.0
+        while not self._stop.wait(eased(self._interval, cost)):
+            began = time.thread_time()
             self._turn(time.monotonic())
+            cost = time.thread_time() - began
         self._contained(self.syncer.sync)
 
     def _turn(self, now: float) -> None:

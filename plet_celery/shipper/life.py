@@ -19,6 +19,7 @@ from plet_celery.shipper.bell import Bell
 from plet_celery.shipper.config import ShipperConfig
 from plet_celery.shipper.crew import make_crew
 from plet_celery.shipper.housekeeping import Housekeeping
+from plet_celery.shipper.loops import eased
 from plet_celery.shipper.losses import Gone, Losses
 from plet_celery.shipper.output import Output
 from plet_celery.shipper.roster import Roster, Sight
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 _TICK: Final = 0.1
 _LOOK_INTERVAL: Final = 1.0
+_BEAT_INTERVAL: Final = 1.0
 _OWN_TAIL_PATIENCE: Final = 2.0
 _BATCH_PATIENCE: Final = 5.0
 
@@ -82,7 +84,8 @@ class Shipper:
         self._started = time.time()
         self._turns = earlier_turns(presence.read_beat(config.journal), self._started)
         self._process = presence.this_process()
-        self._look_at = self._host_beat_at = 0.0
+        self._look_at = self._beat_at = self._host_beat_at = 0.0
+        self._beat_failed = False
         self._quiet_since: float | None = None
 
     def run(self) -> Verdict:
@@ -107,19 +110,23 @@ class Shipper:
     def _tick(self, now: float, wall: float) -> Verdict:
         if not self._is_fenced():
             self._asks.look(self._crew.loops, now)
-            if now >= self._look_at or self._bell.asked_to_end is not None:
-                self._look_at = now + _LOOK_INTERVAL
-                self._look(now, wall)
+            draining = self._bell.asked_to_end is not None
+            if now >= self._look_at or draining:
+                self._look(now)
+            if now >= self._beat_at:
+                self._beat_at = now + _BEAT_INTERVAL
+                self._beat("draining" if draining else "serving", now, wall)
         claim = self._claim(wall)
         verdict = decide(self._facts(now, claim))
         if verdict is Verdict.YIELD and claim is not None:
             self._yield_to(claim, wall)
         return verdict
 
-    def _look(self, now: float, wall: float) -> None:
-        sight = self._roster.look(now, set(self._crew.store.positions))
+    def _look(self, now: float) -> None:
+        cost = time.thread_time()
+        known = {writer for loop in self._crew.loops for writer in list(loop.positions)}
+        sight = self._roster.look(now, known)
         self._quiet_since = None if sight.alive or self._is_left(sight) else self._quiet_since or now
-        self._beat("serving" if self._bell.asked_to_end is None else "draining", now, wall)
         if self._bell.asked_to_end is not None:
             for loop in self._crew.loops:
                 loop.wake()
@@ -128,6 +135,7 @@ class Shipper:
             self._tell_host(sight)
         if self._output is not None:
             self._output.rotate_if_large()
+        self._look_at = now + eased(_LOOK_INTERVAL, time.thread_time() - cost)
 
     def _facts(self, now: float, claim: Claim | None) -> Facts:
         sight, settings = self._roster.sight, self._config.settings
@@ -152,7 +160,7 @@ class Shipper:
         if not all(loop.is_open for loop in loops):
             return True
         unsettled = sight.gone.keys() - self._losses.settled
-        return bool(unsettled) or any(sight.left(loop.positions) for loop in loops)
+        return bool(unsettled) or any(sight.left(loop.positions, loop.unreadable) for loop in loops)
 
     def _claim(self, wall: float) -> Claim | None:
         return newer_claim(
@@ -210,7 +218,11 @@ class Shipper:
         try:
             presence.write_beat(self._config.journal, beat)
         except OSError as error:
-            log.warning("no beat: journal=%s error=%s", self._config.journal, error)
+            if not self._beat_failed:
+                log.warning("no beat: journal=%s error=%s", self._config.journal, error)
+            self._beat_failed = True
+        else:
+            self._beat_failed = False
 
     def _finish(self, verdict: Verdict) -> None:
         log.info("shipper ends: why=%s", verdict.value)

@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _BACKOFF_FIRST: Final = 0.5
 BACKOFF_MAX: Final = 30.0
+EASED_MAX: Final = 2.0
 # One line per incident, then one for every so many failures.
 _LOG_EVERY: Final = 20
 
@@ -119,6 +120,7 @@ class SinkLoop:
 
     def turn(self) -> float:
         """Take one batch; return the seconds to wait before the next (0: there is more)."""
+        cost = time.thread_time()
         try:
             more = self._pass()
         except StaleWrite as error:
@@ -128,7 +130,7 @@ class SinkLoop:
             return self._failed(error)
         else:
             self._recovered()
-            return 0.0 if more else self._pace.gather
+            return 0.0 if more else eased(self._pace.gather, time.thread_time() - cost)
         return 0.0
 
     def _pass(self) -> bool:
@@ -194,10 +196,26 @@ class SinkLoop:
             log.info("sink works again: sink=%s failures=%d", self.sink.name, self.failures)
             self.failures, self.error = 0, ""
 
+    @property
+    def unreadable(self) -> Collection[str]:
+        """Writers whose segments have a format of a newer version: kept, and not waited for."""
+        return () if self._notes is None else self._notes.unsupported.keys()
+
     def facts(self) -> dict[str, Any]:
         """Return what the beat says of this sink."""
         facts = {"events": self.events, "failures": self.failures, "error": self.error, "open": self.is_open}
         return facts | (self._notes.facts() if self._notes is not None else {})
+
+
+def eased(interval: float, cost: float) -> float:
+    """Return the interval, longer where a look itself is dear.
+
+    A look costs some 20 µs a file; an hour of workers with one task a child leaves thousands.
+
+    Args:
+        cost: CPU seconds of one look; it shall take at most a thirtieth of one core.
+    """
+    return max(interval, min(EASED_MAX, 30 * cost))
 
 
 def backoff(failures: int, chance: float) -> float:

@@ -35,12 +35,16 @@ class Sight:
     """Writers seen gone in two looks in a row, with the time of the first."""
     headers: Mapping[str, Header] = field(default_factory=dict)
 
-    def left(self, positions: Mapping[str, Position]) -> int:
-        """Return how many bytes, about, other writers have behind this checkpoint; at least 1 if any."""
+    def left(self, positions: Mapping[str, Position], unreadable: Collection[str] = ()) -> int:
+        """Return how many bytes, about, other writers have behind this checkpoint; at least 1 if any.
+
+        Args:
+            unreadable: writers that do not count, because nobody here can read them.
+        """
         return sum(
             _behind(segment, positions.get(writer))
             for writer, segment in self.newest.items()
-            if writer != self.own
+            if writer != self.own and writer not in unreadable
         )
 
     def own_left(self, positions: Mapping[str, Position]) -> int:
