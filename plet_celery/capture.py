@@ -15,7 +15,7 @@ from typing import Any, Final, TextIO
 
 from plet_celery.current import active_run
 from plet_celery.guard import PASS_THROUGH, contain
-from plet_celery.redaction import safe_repr
+from plet_celery.redaction import is_asynchronous, safe_repr
 from plet_celery.run import Run
 
 # Ours would record themselves; celery.app.trace repeats the run's end, celery.redirected what we
@@ -195,9 +195,9 @@ class Capture:
 def _record_text(record: logging.LogRecord) -> str:
     try:
         text = record.getMessage()
-    except PASS_THROUGH:
-        raise
-    except BaseException:  # a user's __str__: whatever it raises stands for one argument only
+    except BaseException as failure:  # a user's __str__: whatever it raises stands for one argument only
+        if is_asynchronous(failure):
+            raise
         text = (
             f"{record.msg!s} {safe_repr(record.args)}"
             if isinstance(record.msg, str)
@@ -206,9 +206,9 @@ def _record_text(record: logging.LogRecord) -> str:
     if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
         try:
             text = f"{text}\n{_FORMATTER.formatException(record.exc_info)}"
-        except PASS_THROUGH:
-            raise
-        except BaseException:
+        except BaseException as failure:
+            if is_asynchronous(failure):
+                raise
             text = f"{text}\n{safe_repr(record.exc_info[1])}"
     elif record.exc_text:
         text = f"{text}\n{record.exc_text}"

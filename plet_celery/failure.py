@@ -9,8 +9,7 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final
 
-from plet_celery.guard import PASS_THROUGH
-from plet_celery.redaction import Redactor, safe_repr
+from plet_celery.redaction import Redactor, is_asynchronous, safe_repr
 
 _FRAMES_MAX: Final = 50
 _MESSAGE_MAX: Final = 4096
@@ -50,9 +49,9 @@ def message_of(error: BaseException) -> str:
     """Return what an exception says, bounded; a `__str__` that fails becomes a placeholder."""
     try:
         text = str(error)
-    except PASS_THROUGH:
-        raise
-    except BaseException:  # a user's __str__: even SystemExit in it must not become the task's end
+    except BaseException as failure:  # a user's __str__: even a SystemExit in it is not the task's end
+        if is_asynchronous(failure):
+            raise
         return safe_repr(error, _MESSAGE_MAX)
     return text if len(text) <= _MESSAGE_MAX else text[:_MESSAGE_MAX] + "…[cut]"
 
@@ -63,9 +62,9 @@ def _text(error: BaseException, trace: TracebackType | None) -> str:
             type(error), error, trace, limit=-_FRAMES_MAX, compact=True
         ).format()
         text = "".join(lines)
-    except PASS_THROUGH:
-        raise
-    except BaseException:  # formats the user's __str__ and __notes__
+    except BaseException as failure:  # formats the user's __str__ and __notes__
+        if is_asynchronous(failure):
+            raise
         text = "".join(traceback.format_tb(trace, limit=-_FRAMES_MAX)) + safe_repr(error, _MESSAGE_MAX)
     return _cut(text, _TEXT_HALF_MAX, _TEXT_HALF_MAX)
 

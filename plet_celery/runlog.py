@@ -65,8 +65,12 @@ class RunLogger:
             return
         if self._dropped:
             self.tell_dropped()
-        cut = max(0, len(text) - LINE_MAX)
-        text = self._redactor.text(text[:LINE_MAX] if cut else text)
+        cut = 0
+        if len(text) > LINE_MAX:
+            kept = LINE_MAX - len(events.CUT)
+            # The mark tells the redactor that a secret before it may be cut in two.
+            text, cut = text[:kept] + events.CUT, len(text) - kept
+        text = self._redactor.text(text)
         data: dict[str, Any] = {"level": level, "logger": logger, "stream": stream}
         if stage is not None:
             data["stage"] = stage

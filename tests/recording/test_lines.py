@@ -74,7 +74,8 @@ def test_a_long_line_becomes_parts_and_a_very_long_one_is_cut(make_run: MakeRun,
     assert [part["part"] for part in parts[:3]] == [[1, 3], [2, 3], [3, 3]]
     assert "".join(part["text"] for part in parts[:3]) == "x" * 20_000
     assert len(parts[3:]) == 8
-    assert parts[3]["cut"] == 1_000_000 - 65_536
+    assert parts[3]["cut"] == 1_000_000 - 65_536 + len("…[cut]")
+    assert parts[-1]["text"].endswith("…[cut]")
 
 
 def test_binary_and_escapes_and_our_own_marker_stay_text(make_run: MakeRun, writer: ListWriter) -> None:
