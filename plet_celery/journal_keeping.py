@@ -10,8 +10,10 @@ import os
 import re
 import stat
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from plet_celery.journal_format import parse_segment_name
@@ -47,8 +49,12 @@ class Listing:
     """Names that only look like segments: `name`, `symlink`, `kind`, `owner` or `links` says why."""
 
 
-def list_journal(directory: Path) -> Listing:
-    """Return the segments of a journal, and what only looks like one; empty when the folder is missing."""
+def list_journal(directory: Path, sealed: Mapping[str, Segment] = MappingProxyType({})) -> Listing:
+    """Return the segments of a journal, and what only looks like one; empty when the folder is missing.
+
+    Args:
+        sealed: segments by file name that are known not to change any more; they are not asked again.
+    """
     listing = Listing()
     try:
         owner = directory.stat().st_uid
@@ -57,21 +63,27 @@ def list_journal(directory: Path) -> Listing:
         return listing
     with entries:
         for entry in entries:
-            if not _OURS.fullmatch(entry.name):
-                continue
-            try:
-                found = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            name = parse_segment_name(entry.name)
-            reason = _reason_against(found, owner) if name else "name"
-            if reason or name is None:
-                listing.ignored[entry.name] = reason
-            else:
-                path = directory / entry.name
-                listing.segments.append(Segment(*name, path, found.st_size, found.st_mtime))
+            known = sealed.get(entry.name)
+            if known is not None:
+                listing.segments.append(known)
+            elif _OURS.fullmatch(entry.name):
+                _list_one(listing, directory, entry, owner)
     listing.segments.sort(key=lambda segment: (segment.writer, segment.number))
     return listing
+
+
+def _list_one(listing: Listing, directory: Path, entry: os.DirEntry[str], owner: int) -> None:
+    try:
+        found = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    name = parse_segment_name(entry.name)
+    reason = _reason_against(found, owner) if name else "name"
+    if reason or name is None:
+        listing.ignored[entry.name] = reason
+    else:
+        path = directory / entry.name
+        listing.segments.append(Segment(*name, path, found.st_size, found.st_mtime))
 
 
 def segments(directory: Path) -> list[Segment]:

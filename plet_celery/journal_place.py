@@ -2,7 +2,7 @@
 
     journal.json             {journal_id, created, machine, store_id}; made once
     w-<writer>.<number>.plj  segments
-    reserve                  disk space kept for ends (journal_pressure.py)
+    reserve, journal.size    disk space kept for ends; size of all segments (journal_pressure.py)
     ship.lock                who ships (election.py)
     quarantine/              damaged segments that were read to their end (journal_keeping.py)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -18,6 +19,7 @@ from plet_celery.events import Shed
 from plet_celery.interrupts import from_system
 
 RESERVE_NAME: Final = "reserve"
+SIZE_NAME: Final = "journal.size"
 DISK_FULL_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 # Seconds between two looks at the disk, and at the sizes of the journal's files (one stat a file).
@@ -73,14 +75,15 @@ class Pressure:
         """Measure the disk and the journal (monotonic `now`), and set `level`.
 
         Raises:
-            OSError: the folder cannot be asked.
+            OSError: the folder cannot be asked, or is not ours alone any more.
         """
         self.next_look = now + _LOOK_EVERY
         disk = os.statvfs(self._directory)
         free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
         if now >= self._sizes_at:
+            check_private(self._directory)
             self._sizes_at = now + _SIZES_EVERY
-            self._journal_bytes = journal_bytes(self._directory)
+            self._journal_bytes = shared_journal_bytes(self._directory, time.time())
             self._keep_reserve(free)
         if now < self._full_until or self._reserve_gone:
             self.level = Shed.CUSTOM
@@ -141,6 +144,46 @@ def shed_level(limits: WriterLimits, *, used: int, free: int, total: int) -> int
     levels += [level for share, level in _SHED_AT_USED if used >= share * limits.journal_max_bytes]
     levels += [level for share, level in _SHED_AT_FREE if free < share * required]
     return max(levels)
+
+
+def shared_journal_bytes(directory: Path, now: float) -> int:
+    """Return the size of all segments, as some process measured it in the 5 s before wall `now`, or we do.
+
+    Shared by a file: with a child per task, and thousands of files, each child's measuring would cost
+    more than its task.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    file = directory / SIZE_NAME
+    try:
+        if 0 <= now - file.stat(follow_symlinks=False).st_mtime < _SIZES_EVERY:
+            text = file.read_bytes().strip()
+            if text.isdigit():
+                return int(text)
+        # First, so that of many processes that come now only one measures.
+        os.utime(file)
+    except OSError as error:
+        if not from_system(error):
+            raise
+    total = journal_bytes(directory)
+    note_journal_bytes(directory, total)
+    return total
+
+
+def note_journal_bytes(directory: Path, total: int) -> None:
+    """Tell other processes the size of all segments, as it was just measured."""
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(directory / SIZE_NAME, flags, 0o600)
+        try:
+            # One width, in place: whoever reads meanwhile reads the old or the new one.
+            os.pwrite(descriptor, b"%020d\n" % total, 0)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if not from_system(error):
+            raise
 
 
 def journal_bytes(directory: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from plet_celery import journal as journal_module
 from plet_celery import journal_delivery, journal_pressure
 from plet_celery.events import Shed
 from plet_celery.journal import WriterLimits, open_journal
-from plet_celery.journal_pressure import shed_level
+from plet_celery.journal_pressure import note_journal_bytes, shared_journal_bytes, shed_level
 from plet_celery.journal_reader import Batch, segments
 
 ReadAll = Callable[[Path], Batch]
@@ -241,3 +242,18 @@ def test_near_the_cap_logs_go_and_ends_stay(journal: Path, new_writer: Any, read
 
     assert done == {reason: reason == "" for reason in kinds}
     assert read_all(journal).drops[str(writer.id)] == {reason: 1 for reason in kinds if reason}
+
+
+def test_a_child_does_not_measure_what_another_process_just_measured(
+    journal: Path, new_writer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a child per task there are thousands of files, and each child would ask for each one's size."""
+    monkeypatch.setattr(journal_pressure, "_SIZES_EVERY", 60.0)
+    new_writer().append("run.started", "r", "a", {})
+    assert int((journal / "journal.size").read_text()) == 0
+    note_journal_bytes(journal, 123_456)
+
+    assert shared_journal_bytes(journal, time.time()) == 123_456
+    assert shared_journal_bytes(journal, time.time() + 61) == sum(one.size for one in segments(journal))
+    (journal / "journal.size").write_text("")
+    assert shared_journal_bytes(journal, time.time()) == sum(one.size for one in segments(journal))

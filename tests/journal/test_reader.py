@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from plet_celery import journal_keeping, journal_reader
 from plet_celery.events import FORMAT
 from plet_celery.journal_format import Record, encode, frame, salt_of, segment_name
 from plet_celery.journal_keeping import (
@@ -318,3 +319,73 @@ def test_a_quarantine_holds_at_most_64_mib(journal: Path) -> None:
         segment_name(ONE, 2),
         segment_name(ONE, 3),
     ]
+
+
+def test_passed_and_silent_files_are_not_asked_again(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(journal, ONE, 1, 1)
+    put(journal, ONE, 2, 1)
+    put(journal, TWO, 1, 1)
+    reader = Reader(journal)
+    assert len(reader.read().events) == 3
+    reader.read()
+
+    put(journal, THREE, 1, 1)
+    asked: list[str] = []
+    really = journal_keeping._list_one
+
+    def listing(*arguments: Any) -> None:
+        asked.append(arguments[2].name)
+        really(*arguments)
+
+    monkeypatch.setattr(journal_keeping, "_list_one", listing)
+    batch = reader.read()
+
+    assert [event.writer for event in batch.events] == [THREE]
+    assert asked == [segment_name(THREE, 1)]
+    assert reader.backlog_bytes() == 0
+    assert set(reader.writers()) == {ONE, TWO, THREE}
+
+
+def test_a_silent_living_writer_is_still_heard(journal: Path, new_writer: Any) -> None:
+    writer = new_writer()
+    writer.append("log.written", "r", "a", {"i": 1})
+    (segment,) = segments(journal)
+    os.utime(segment.path, (1, 1))
+    reader = Reader(journal)
+    assert len(reader.read().events) == 1
+    reader.read()
+
+    writer.append("log.written", "r", "a", {"i": 2})
+
+    assert [event.data["i"] for event in reader.read().events] == [2]
+
+
+def test_a_backlog_of_many_files_is_listed_once(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(40):
+        put(journal, f"{number:032x}", 1, 5)
+    reader = Reader(journal)
+    listed: list[int] = []
+    really = journal_keeping.list_journal
+
+    def listing(*arguments: Any) -> Any:
+        listed.append(1)
+        return really(*arguments)
+
+    monkeypatch.setattr(journal_reader, "list_journal", listing)
+    seen = 0
+    while True:
+        batch = reader.read(max_records=20)
+        seen += len(batch.events)
+        if not batch.more:
+            break
+
+    assert seen == 200
+    assert listed == [1]
+
+
+def test_forgotten_writers_leave_no_position(journal: Path) -> None:
+    reader = Reader(journal, {ONE: (3, 10), TWO: (1, 5)})
+
+    reader.forget([ONE, THREE])
+
+    assert reader.positions() == {TWO: (1, 5)}
