@@ -71,13 +71,11 @@ class LogSource:
         if count is None:
             yield from stored
             for folder in self._folders:
-                yield from self._whole(folder)
+                yield from self._followed(folder)
             return
         found = list(stored)
         for folder in self._folders:
-            # Before the tail: what comes in between is told once, by `_seen`.
-            self._positions[folder] = RunLog(folder).position()
-            found += self._local_tail(folder, count)
+            found += self._last(folder, count)
         found.sort(key=lambda line: line.attempt)
         found = found[len(found) - min(count, len(found)) :]
         self._seen.update(map(_key, found))
@@ -140,10 +138,18 @@ class LogSource:
             self._positions[folder], more = page.position, page.more
             yield from self._wanted(page.lines)
 
-    def _followed(self, folder: Path) -> list[LogLine]:
+    def _followed(self, folder: Path) -> Iterator[LogLine]:
         try:
-            return list(self._whole(folder))
-        except LogNotFound:  # pruned, or not written yet
+            yield from self._whole(folder)
+        except LogNotFound:
+            return  # pruned, or not written yet
+
+    def _last(self, folder: Path, count: int) -> list[LogLine]:
+        try:
+            # Before the tail: what comes in between is told once, by `_seen`.
+            self._positions[folder] = RunLog(folder).position()
+            return self._local_tail(folder, count)
+        except LogNotFound:
             return []
 
     def _local_tail(self, folder: Path, count: int) -> list[LogLine]:

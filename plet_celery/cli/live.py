@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plet_celery.cli.command import INTERRUPTED, View
-from plet_celery.cli.table import detail, took
+from plet_celery.cli.table import detail, shown_id, took
 from plet_celery.errors import RunNotFound, StoreUnavailable
 from plet_celery.store import Store, queries
 from plet_celery.terminal.look import ENDS
@@ -122,8 +122,7 @@ def _cells(view: View, run: Run, width: int, now: float) -> list[RenderableType]
 def _line(view: View, run: Run) -> str:
     now = time.time()
     state = f"{view.output.sign(run.state)} {printable(run.state)}"
-    shown = run.short_id if view.output.is_terminal else printable(run.id)
-    parts = [view.clock.at(now).time(now), shown, printable(run.task or ""), state]
+    parts = [view.clock.at(now).time(now), shown_id(view, run), printable(run.task or ""), state]
     parts += [part for part in (detail(run), short_span(took(run, now))) if part and part != "–"]
     return "  ".join(parts)
 

@@ -119,16 +119,11 @@ class _Printer:
         stage = "" if is_note else printable(self._source.stage_name(line))
         first = f"{stage}: {first}" if stage else first
         context = "" if is_note else _context(line)
-        if self._view.output.is_plain:
-            self._view.output.line(head + first + context)
-            for text in rest:
-                self._view.output.line(" " * len(head) + text)
-            return
         style = "dim" if is_note else level_style(line.level)
         shown = Text.assemble((head, "dim"), (first, style), (context, "dim"))
         for text in rest:
             shown.append("\n" + " " * len(head) + text, style=style)
-        self._view.output.draw(shown)
+        self._view.output.flow(shown)
 
     def _stamp(self, line: LogLine) -> str:
         if self._view.output.is_terminal:

@@ -22,6 +22,8 @@ _GIVE_UP: Final = 30.0
 _APPEAR: Final = 3.0
 CHILDREN_MAX: Final = 200
 _LINES: Final = 8
+# Looks between two full ones though no run has changed: the log files have a pace of their own.
+_LOOK_ANYWAY: Final = 4
 
 
 def resolve_soon(store: Store, text: str) -> str:
@@ -57,17 +59,17 @@ def follow(store: Store, places: Places, run_id: str, *, with_lines: bool = True
     Raises:
         StoreUnavailable: the store was away for half a minute.
     """
-    last: Snapshot | None = None
+    observer = _Observer(store, places, run_id, with_lines=with_lines)
     lost_at: float | None = None
     ended = False
     while True:
         try:
-            last, lost_at = _look(store, places, run_id, with_lines=with_lines), None
+            last, lost_at = observer.look(), None
         except StoreUnavailable as error:
             lost_at = lost_at or time.monotonic()
-            if last is None or time.monotonic() - lost_at > _GIVE_UP:
+            if observer.last is None or time.monotonic() - lost_at > _GIVE_UP:
                 raise
-            last = replace(last, trouble=str(error).split("\n")[0])
+            last = replace(observer.last, trouble=str(error).split("\n")[0])
         yield last
         if ended:
             return
@@ -76,25 +78,51 @@ def follow(store: Store, places: Places, run_id: str, *, with_lines: bool = True
         time.sleep(EVERY)
 
 
+class _Observer:
+    """Looks at one run; cheaply while nothing in the store has changed."""
+
+    def __init__(self, store: Store, places: Places, run_id: str, *, with_lines: bool) -> None:
+        self.last: Snapshot | None = None
+        self._store = store
+        self._places = places
+        self._run_id = run_id
+        self._with_lines = with_lines
+        self._cursor: str | None = None
+        self._unseen = 0
+
+    def look(self) -> Snapshot:
+        """Return what is known now."""
+        # The cursor before the look: a change in between is looked at twice, never missed.
+        found = queries.changes(self._store, self._cursor)
+        self._cursor = found.next
+        self._unseen += 1
+        is_over = self.last is not None and self.last.run.state in ENDS
+        if self.last is None or found.items or is_over or self._unseen >= _LOOK_ANYWAY:
+            self.last = self._look()
+            self._unseen = 0
+        else:
+            self.last = replace(self.last, as_of=queries.as_of(self._store))
+        return self.last
+
+    def _look(self) -> Snapshot:
+        run = queries.get_run(self._store, self._run_id)
+        attempts = queries.attempts(self._store, self._run_id)
+        family = queries.children(self._store, self._run_id, limit=CHILDREN_MAX)
+        return Snapshot(
+            run=run,
+            stages=queries.stages(self._store, self._run_id, attempts[-1].id) if attempts else [],
+            children=child_runs(run, family),
+            more_children=len(family) >= CHILDREN_MAX,
+            lines=_last_lines(self._store, self._places, run) if self._with_lines else [],
+            as_of=queries.as_of(self._store),
+        )
+
+
 def child_runs(run: Run, family: list[Run]) -> list[Run]:
     """Return of a run's canvas what runs below it: all, where it is the one that began the canvas."""
     if run.canvas in (None, run.id):
         return family
     return [one for one in family if one.parent_id == run.id]
-
-
-def _look(store: Store, places: Places, run_id: str, *, with_lines: bool) -> Snapshot:
-    run = queries.get_run(store, run_id)
-    attempts = queries.attempts(store, run_id)
-    family = queries.children(store, run_id, limit=CHILDREN_MAX)
-    return Snapshot(
-        run=run,
-        stages=queries.stages(store, run_id, attempts[-1].id) if attempts else [],
-        children=child_runs(run, family),
-        more_children=len(family) >= CHILDREN_MAX,
-        lines=_last_lines(store, places, run) if with_lines else [],
-        as_of=queries.as_of(store),
-    )
 
 
 def _last_lines(store: Store, places: Places, run: Run) -> list[LogLine]:

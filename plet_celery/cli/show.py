@@ -13,6 +13,7 @@ from rich.text import Text
 from plet_celery.cli.command import View, command
 from plet_celery.cli.observe import CHILDREN_MAX, child_runs
 from plet_celery.cli.runs import write_json
+from plet_celery.cli.table import shown_id
 from plet_celery.store import Store, queries, records
 from plet_celery.terminal.bars import fit, groups, stage_bars
 from plet_celery.terminal.look import look
@@ -20,7 +21,7 @@ from plet_celery.terminal.picture import group_table, headline, stage_table, sta
 from plet_celery.terminal.text import printable, printable_lines, short_span, span
 
 if TYPE_CHECKING:
-    from plet_celery.store.records import Attempt, EventRow, Run
+    from plet_celery.store.records import Attempt, EventRow, Measure, Run
 
 _STAGES_SHOWN = 25
 _EVENTS = 200
@@ -62,6 +63,7 @@ def show(view: View, *, run: str, all_stages: bool, events: bool) -> None:
     _error(view, found)
     _stages(view, store, found, attempts, everything=all_stages)
     _mapping(view, "Metadata", found.metadata)
+    _mapping(view, "Measures", {one.name: _series(one) for one in queries.measures(store, run_id)})
     _arguments(view, found)
     if len(attempts) > 1:
         _attempts(view, attempts)
@@ -154,6 +156,14 @@ def _mapping(view: View, title: str, values: dict[str, Any] | None) -> None:
     view.output.draw(grid)
 
 
+def _series(measure: Measure) -> str:
+    """Return `0.03, 12 points from 0.01 to 0.2`."""
+    values = [point.value for point in measure.points]
+    if len(values) < 2:
+        return ", ".join(f"{value:g}" for value in values)
+    return f"{values[-1]:g}, {len(values)} points from {min(values):g} to {max(values):g}"
+
+
 def _arguments(view: View, run: Run) -> None:
     shown: dict[str, Any] = {}
     for number, value in enumerate(run.args if isinstance(run.args, list) else []):
@@ -197,7 +207,9 @@ def _children(view: View, store: Store, run: Run) -> None:
     bad = [child for child in children if child.state in ("failed", "timed_out", "lost")]
     for child in bad[:5]:
         line = Text("  ")
-        line.append_text(state_text(child.state, view.output)).append(f" {child.short_id}  ", style="dim")
+        line.append_text(state_text(child.state, view.output)).append(
+            f" {shown_id(view, child)}  ", style="dim"
+        )
         message = (child.error or {}).get("message") or child.reason or ""
         line.append(printable(str(message).split("\n")[0]), style="red")
         line.no_wrap, line.overflow = True, "ellipsis"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _GAP: Final = 2
 _FLEXIBLE: Final = {"TASK": 0.4, "PROGRESS": 0.5, "DETAIL": 1.0, "ERROR": 1.0}
 """Columns that are cut, with the share of what is left for them; an id or a state is never cut."""
+_WIDE: Final = 140
+"""From here on there is room for absolute times too."""
 _RIGHT: Final = frozenset({"TOOK"})
 _LAYOUTS: Final = (
     (110, ("RUN", "TASK", "STATE", "PROGRESS", "STARTED", "TOOK", "ERROR")),
@@ -68,6 +70,11 @@ def _padded(text: str, width: int, name: str) -> str:
     return blanks + text if name in _RIGHT else text + blanks
 
 
+def shown_id(view: View, run: Run) -> str:
+    """Return a run's short id for people; in a pipe all of it."""
+    return run.short_id if view.output.is_terminal else printable(run.id)
+
+
 def detail(run: Run) -> str:
     """Return what a run is at, or why it ended badly."""
     return error_line(run) or progress(run)
@@ -103,7 +110,7 @@ def took(run: Run, now: float) -> float | None:
 
 def _cells(view: View, run: Run, names: tuple[str, ...]) -> dict[str, Text]:
     makers = {
-        "RUN": lambda: Text(run.short_id if view.output.is_terminal else printable(run.id), style="dim"),
+        "RUN": lambda: Text(shown_id(view, run), style="dim"),
         "TASK": lambda: Text(printable(run.task or "(unknown)")),
         "STATE": lambda: state_text(run.state, view.output),
         "PROGRESS": lambda: Text(progress(run)),
@@ -124,7 +131,9 @@ def _started(view: View, run: Run) -> str:
     if at is None:
         return ""
     ago = view.clock.ago(at)
-    return ago if view.output.is_terminal else f"{view.clock.full(at)} ({ago})"
+    if not view.output.is_terminal:
+        return f"{view.clock.full(at)} ({ago})"
+    return ago if view.output.width < _WIDE else f"{ago} · {view.clock.time(at)}"
 
 
 def _widths(names: tuple[str, ...], rows: list[dict[str, Text]], width: int) -> dict[str, int]:

@@ -11,7 +11,7 @@ from plet_celery.cli.command import BAD, INTERRUPTED, Command, View, Wrong, comm
 from plet_celery.cli.live import follow_list, picture
 from plet_celery.cli.observe import follow, newest_of, resolve_soon
 from plet_celery.cli.runs import Filters, write_json
-from plet_celery.cli.table import error_line
+from plet_celery.cli.table import error_line, shown_id
 from plet_celery.events import RunState
 from plet_celery.store import Store, records
 from plet_celery.store.records import Run
@@ -139,7 +139,9 @@ class _Teller:
             if look(child.state).style == "red" and child.id not in self._children:
                 self._children.add(child.id)
                 self._line(
-                    child.state, f"child {printable(child.task or '')} {child.short_id}", error_line(child)
+                    child.state,
+                    f"child {printable(child.task or '')} {shown_id(self._view, child)}",
+                    error_line(child),
                 )
 
     def _stage(self, key: tuple[object, int], bar: StageBar) -> None:

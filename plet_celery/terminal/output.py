@@ -19,6 +19,7 @@ from plet_celery.terminal.text import escape_json
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.text import Text
 
 # A pipe has no width: wide enough that no cell is ever cut or folded there.
 _PIPE_WIDTH = 100_000
@@ -110,6 +111,13 @@ class Output:
             console.print(renderable)
         for line in captured.get().splitlines():
             self.stream.write(line.rstrip() + "\n")
+
+    def flow(self, text: Text) -> None:
+        """Write text whose long lines the terminal folds itself, so that they are copied whole."""
+        if self.is_plain:
+            self.line(text.plain)
+        else:
+            self.fitted().print(text, soft_wrap=True)
 
     def json(self, value: Any, fields: Sequence[str] = ()) -> None:
         """Write one JSON object as one line, all of it or the `fields` in their order."""

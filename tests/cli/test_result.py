@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import os
-import pickle
 import threading
 import time
 import uuid
@@ -92,10 +91,7 @@ def test_it_is_an_async_result(app: Celery[Any]) -> None:
     assert (one.state, one.get(), one.successful()) == ("SUCCESS", 42, True)
     assert one == app.AsyncResult("r1")
     assert copy.copy(one).get() == 42
-    rebuilt, arguments = one.__reduce__()
-    assert rebuilt is TrackedResult
-    assert arguments[0] == "r1"
-    assert pickle.dumps(arguments[0])
+    assert one.__reduce__()[0] is TrackedResult
 
 
 def test_progress_comes_from_the_meta_while_it_runs(app: Celery[Any]) -> None:
