@@ -184,15 +184,16 @@ def _file_faults(home: Path, store: Any, run: str, said: Said) -> Iterator[str]:
     if len(folders) != 1:
         yield f"files: {run} has {len(folders)} folders"
         return
-    text = (folders[0] / "run.log").read_text()
+    try:
+        text = (folders[0] / "run.log").read_text()
+        trace = (folders[0] / "trace.jsonl").read_text().splitlines()
+        traced = Counter(json.loads(line)["event.action"] for line in trace)
+    except (OSError, ValueError) as error:
+        yield f"files: {run}: {error}"
+        return
     wanted = [f"line {number} of {run}" for number in said.lines.get(run, [])]
     places = [text.find(line) for line in wanted]
     if places != sorted(places) or any(text.count(line) != 1 for line in wanted):
         yield f"files: {run}: {sum(text.count(line) for line in wanted)} of {len(wanted)} lines in run.log"
-    traced = Counter(json.loads(line)["event.action"] for line in _lines(folders[0] / "trace.jsonl"))
     if traced != said.kinds[run]:
         yield f"files: {run}: trace.jsonl has {dict(traced)}, said was {dict(said.kinds[run])}"
-
-
-def _lines(file: Path) -> list[str]:
-    return file.read_text().splitlines()

@@ -19,7 +19,9 @@ from waiting import wait_until
 from plet_celery import presence
 from plet_celery.election import ShipLock
 from plet_celery.errors import PletError
+from plet_celery.journal_format import frame, salt_of, segment_name
 from plet_celery.journal_keeping import segments
+from plet_celery.shipper import drain
 from plet_celery.spawning import spawn_shipper
 from plet_celery.store import open_store, queries
 from plet_celery.store.records import Run
@@ -318,3 +320,72 @@ def test_a_damaged_segment_is_shipped_as_far_as_it_goes_and_set_aside(home: Path
     first = next(iter(said.lines))
     assert [fault for fault in faults(config, said) if first not in fault] == []
     assert "segment is damaged" in told(config)
+
+
+def test_a_hanging_store_does_not_keep_a_shipper_that_shall_end(
+    home: Path, request: pytest.FixtureRequest
+) -> None:
+    config = document(home, drain_timeout=1.0)
+    with shipping(config) as shipper:
+        assert presence.await_drain(Path(config["journal"]), timeout=30)
+        connection: sqlite3.Connection = request.getfixturevalue("locked")
+        connection.execute("BEGIN EXCLUSIVE")
+        with writing(config, 1, runs=3, lines=5) as writer:
+            writer.wait()
+        asked = time.monotonic()
+
+        shipper.send_signal(signal.SIGTERM)
+
+        assert ended(shipper) == 0
+        assert time.monotonic() - asked < 12
+        connection.execute("ROLLBACK")
+    assert drain(config, timeout=60)
+    assert faults(config, Said.in_files(writer.notes)) == []
+
+
+def test_a_journal_of_another_store_is_not_stored_and_says_so(home: Path) -> None:
+    config = document(home)
+    assert drain(config, timeout=60)
+    (home / "plet.db").rename(home / "other.db")
+    with shipping(config), writing(config, 1, runs=3, lines=5) as writer:
+        writer.wait()
+        said = Said.in_files(writer.notes)
+
+        wait_until(lambda: "belongs to store" in told(config))
+        wait_until(lambda: all(fault.startswith("store:") for fault in faults(config, said)))
+
+        for file in home.glob("plet.db*"):
+            file.unlink()
+        (home / "other.db").rename(home / "plet.db")
+        wait_until(lambda: not faults(config, said), timeout=60)
+
+
+def test_segments_of_a_newer_format_are_kept_and_do_not_keep_the_shipper(home: Path) -> None:
+    config = document(home, shipper_linger=1.0, journal_keep=0.0)
+    journal = Path(config["journal"])
+    writer = "f" * 32
+    core = b'{"v":2,"k":"writer.started","n":1,"t":1.0,"m":1.0,"new":"field"}'
+    segment = journal / segment_name(writer, 1)
+    segment.write_bytes(frame(core, salt_of(writer, 1)))
+    segment.chmod(0o600)
+
+    with shipping(config) as shipper:
+        assert ended(shipper) == 0
+
+    assert segment.exists()
+    assert "newer format" in told(config)
+
+
+def test_a_store_whose_schema_is_missing_is_waited_for(home: Path) -> None:
+    """Only the embedded store migrates itself; an operator runs `celery plet migrate` for any other."""
+    config = document(home)
+    config["database_url"] = f"sqlite:///{home / 'chosen.db'}"
+    with shipping(config), writing(config, 1, runs=3, lines=5) as writer:
+        writer.wait()
+        wait_until(lambda: "celery plet migrate" in told(config))
+
+        store = open_store(config["database_url"])
+        store.ensure_schema()
+        store.close()
+
+        wait_until(lambda: not faults(config, Said.in_files(writer.notes)), timeout=60)
