@@ -40,6 +40,13 @@ class RunHandler(logging.Handler):
         """Have none: the journal's append is safe without, and a held lock would not survive a soft limit."""
         self.lock = None
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Filter and emit, as logging does; from Python 3.13 on that takes the lock we do not have."""
+        passed: Any = self.filter(record)  # from 3.12 on it may be a record of the filter's own
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return bool(passed)
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record into the current run's log."""
         run = active_run()
