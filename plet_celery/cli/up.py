@@ -83,6 +83,7 @@ class _Session:
     def run(self, stack: Stack) -> int:
         """Start everything, show the called run, stay; return the exit code."""
         with stack:
+            self.say("home", str(self._view.project.places.home))
             stack.start_broker()
             self._prepare_store()
             stack.start_workers()

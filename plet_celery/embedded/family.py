@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -19,6 +21,7 @@ import psutil
 from plet_celery import presence
 
 TOKEN: Final = "PLET_UP_TOKEN"
+_LOOK: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,13 @@ class Family:
         sessions = {leader for leader in self.sessions if self._is_still_ours(leader)}
         return [process for process in psutil.process_iter() if self._belongs(process, sessions)]
 
-    def end(self, *, patience: float) -> None:
+    def end(self, *, patience: float, in_a_hurry: Callable[[], bool] = lambda: False) -> None:
         """End all members: SIGTERM, `patience` seconds, then SIGKILL until none is left."""
         family = self.members()
         _send(family, signal.SIGTERM)
-        psutil.wait_procs(family, timeout=patience)
+        deadline = time.monotonic() + patience
+        while family and time.monotonic() < deadline and not in_a_hurry():
+            family = psutil.wait_procs(family, timeout=_LOOK)[1]
         while family := self.members():
             _send(family, signal.SIGKILL)
             psutil.wait_procs(family, timeout=1.0)

@@ -84,8 +84,12 @@ class Parts:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop(*reversed(self._parts))
-        self._family.end(patience=_LEFTOVER_PATIENCE)
+        self.close()
+
+    def close(self, *, in_a_hurry: Callable[[], bool] = lambda: False) -> None:
+        """End whatever is left, in the end the watcher; at once when `in_a_hurry` turns true."""
+        self.stop(*self._parts, in_a_hurry=in_a_hurry)
+        self._family.end(patience=_LEFTOVER_PATIENCE, in_a_hurry=in_a_hurry)
         for path in self._remove:
             shutil.rmtree(path, ignore_errors=True)
         self._dismiss_watcher()

@@ -11,11 +11,11 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from celery import Celery
 from celery.utils.nodenames import gethostname
@@ -23,7 +23,7 @@ from kombu.exceptions import OperationalError
 
 from plet_celery import presence
 from plet_celery.election import ShipLock
-from plet_celery.embedded.parts import Part, Parts, Patience, last_lines
+from plet_celery.embedded.parts import GENTLE, Part, Parts, Patience, last_lines
 from plet_celery.embedded.stopping import Stopping
 from plet_celery.embedded.valkey import Valkey, socket_folder, start_valkey
 from plet_celery.errors import ServiceFailed
@@ -72,7 +72,7 @@ class Stack:
         self._lock: int | None = None
 
     def __enter__(self) -> Self:
-        """Take the folder, and say where it is.
+        """Take the folder; start nothing yet.
 
         Raises:
             HomeError: it cannot be used.
@@ -87,7 +87,6 @@ class Stack:
         self._socket_folder, self._temporary = socket_folder(self._folder)
         self._parts = Parts(self._folder, journal=self._blueprint.journal, remove=self._temporary)
         self._parts.__enter__()
-        self._say("home", str(self._blueprint.home))
         return self
 
     def __exit__(
@@ -95,12 +94,11 @@ class Stack:
     ) -> None:
         self._stopping.begin()
         try:
-            self._say("stop", "worker, beat, shipper, broker; another Ctrl-C ends them at once")
+            self._say("stop", "all of it; another Ctrl-C ends it at once")
         except OSError:
             pass  # nobody reads this any more
         self._parts.stop("worker", "beat", in_a_hurry=self._stopping.in_a_hurry)
-        self._parts.stop("valkey", in_a_hurry=self._stopping.in_a_hurry)
-        self._parts.__exit__(kind, error, trace)
+        self._parts.close(in_a_hurry=self._stopping.in_a_hurry)
         (self._socket_folder / "valkey.sock").unlink(missing_ok=True)
         for name, value in self._former.items():
             _set_variable(name, value)
@@ -134,9 +132,9 @@ class Stack:
         open_journal(self._blueprint.journal)
         count = self._blueprint.concurrency
         options = ["-n", self._node, "-c", str(count), "--without-mingle", "--without-gossip"]
-        worker = self._start("worker", "worker", *options, patience=_WORKER_PATIENCE)
+        worker = self._start("worker", *options, patience=_WORKER_PATIENCE)
         schedule = self._folder / "beat-schedule"
-        beat = self._start("beat", "beat", "-s", str(schedule))
+        beat = self._start("beat", "-s", str(schedule))
         self._await(worker, self._worker_answers)
         self._say("worker", f"{count} at a time for {self._blueprint.app}, process {worker.process.pid}")
         self._await(beat, lambda: not self._keeps_schedule_file() or any(self._folder.glob("beat-schedule*")))
@@ -154,13 +152,15 @@ class Stack:
                 _obituary(part.name, f"ended with exit code {part.process.returncode}", part.log)
             )
 
-    def _start(self, name: str, *words: str, patience: Patience | None = None) -> Part:
+    def _start(self, name: str, *words: str, patience: Patience = GENTLE) -> Part:
         # -P: the working directory may hold a celery.py of the project.
         program = [sys.executable, "-P", "-m", "celery", "-A", self._blueprint.app]
-        more: Mapping[str, Any] = {"patience": patience} if patience else {}
         with self._stopping.shield():
             return self._parts.start(
-                name, [*program, *words, "-l", "INFO"], environ={"PYTHONUNBUFFERED": "1"}, **more
+                name,
+                [*program, name, *words, "-l", "INFO"],
+                environ={"PYTHONUNBUFFERED": "1"},
+                patience=patience,
             )
 
     def _await(self, part: Part, ready: Callable[[], bool]) -> None:
@@ -185,11 +185,14 @@ class Stack:
         return True
 
     def _worker_answers(self) -> bool:
+        control = self._blueprint.celery.control
         with self._blueprint.celery.connection_for_write() as connection:
             if not connection.supports_exchange_type("fanout"):
                 return True  # no remote control on this broker: that it runs must do
-            answers = self._blueprint.celery.control.ping([self._node], timeout=0.5, connection=connection)
-        return bool(answers)
+            try:
+                return bool(control.ping([self._node], timeout=0.5, connection=connection))
+            except connection.connection_errors:
+                return False
 
     def _keeps_schedule_file(self) -> bool:
         return str(self._blueprint.celery.conf.beat_scheduler).endswith(":PersistentScheduler")
