@@ -63,6 +63,9 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     turns: tuple[float, ...] = ()
     """Wall times of the latest step-downs for other settings on this journal."""
     sinks: dict[str, dict[str, Any]] = {}
+    """By sink: events taken, failures in a row, the last error, and what its reader stumbled over."""
+    refused_segments: int = 0
+    """Segments that the disk did not take at an fsync; what it holds of them is unknown."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,11 +106,7 @@ def write_beat(directory: Path, beat: Beat) -> None:
         OSError: the directory cannot be written; the caller goes on without a beat.
     """
     fresh = directory / f"{BEAT_NAME}.new"
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, msgspec.json.encode(beat))
-    finally:
-        os.close(descriptor)
+    _write(fresh, msgspec.json.encode(beat))
     fresh.replace(directory / BEAT_NAME)
 
 
@@ -156,7 +155,7 @@ def request_drain(directory: Path, *, leave: bool = False) -> Path:
     request = asks / secrets.token_hex(16)
     # Made under another name first: the shipper must not see a request without its content.
     fresh = request.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.encode(Request(leave=leave)))
+    _write(fresh, msgspec.json.encode(Request(leave=leave)))
     return fresh.replace(request)
 
 
@@ -206,6 +205,14 @@ def await_drain(
             probe_at = time.monotonic() + 10 * _DRAIN_LOOK
         time.sleep(_DRAIN_LOOK)
     return not withdraw(request)
+
+
+def _write(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, content)
+    finally:
+        os.close(descriptor)
 
 
 def _request(path: Path) -> Request:

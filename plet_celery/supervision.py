@@ -16,6 +16,7 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -299,9 +300,17 @@ def _mode(config: Config) -> str:
     return str(settings["shipper"]) if settings["enabled"] else "off"
 
 
+_failures: Counter[str] = Counter()
+
+
 def _safely(act: Callable[[], object]) -> None:
-    """Contain our own failures: a worker goes on without a shipper."""
+    """Contain our own failures: a worker goes on without a shipper. One line per incident, then a count."""
+    name = getattr(act, "__qualname__", repr(act))
     try:
         act()
-    except Exception:
-        log.exception("supervision failed: act=%s", getattr(act, "__qualname__", act))
+    except Exception as error:
+        _failures[name] += 1
+        if _failures[name] % 100 == 1:
+            log.error("supervision failed: act=%s failures=%d", name, _failures[name], exc_info=error)
+    else:
+        _failures[name] = 0

@@ -8,12 +8,11 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from plet_celery import host
 from plet_celery.journal_place import JournalInfo
 from plet_celery.shipper.config import ShipperConfig
-from plet_celery.shipper.loops import Pace, SinkLoop
+from plet_celery.shipper.loops import Hooks, Pace, SinkLoop
 from plet_celery.shipper.notes import Notes
 from plet_celery.shipper.segments import mark_damaged
 from plet_celery.sinks import Holder, LogFileSink, Sink, StoreSink
@@ -34,13 +33,13 @@ class Crew:
 
 
 def make_crew(
-    config: ShipperConfig, journal: JournalInfo, fence: Callable[[], bool], **store_hooks: Any
+    config: ShipperConfig, journal: JournalInfo, fence: Callable[[], bool], store_hooks: Hooks | None = None
 ) -> Crew:
     """Prepare the loops; nothing is opened.
 
     Args:
         fence: False once another shipper has the lock.
-        store_hooks: `before_pass` and `after_pass` of the store's loop.
+        store_hooks: what happens around the passes of the store's loop.
     """
     from plet_celery.logfiles import LogLimits
     from plet_celery.store.limits import IngestLimits
@@ -65,8 +64,8 @@ def make_crew(
     )
     pace = Pace(gather=chosen.gather, max_records=chosen.batch_max_records, max_bytes=chosen.batch_max_bytes)
 
-    def loop(sink: Sink, **hooks: Any) -> SinkLoop:
+    def loop(sink: Sink, hooks: Hooks | None = None) -> SinkLoop:
         notes = Notes(sink.name, functools.partial(mark_damaged, config.journal))
-        return SinkLoop(sink, config.journal, pace=pace, fence=fence, notes=notes, **hooks)
+        return SinkLoop(sink, config.journal, pace=pace, fence=fence, notes=notes, hooks=hooks)
 
-    return Crew(store_sink=store_sink, store=loop(store_sink, **store_hooks), logs=loop(log_sink))
+    return Crew(store_sink=store_sink, store=loop(store_sink, store_hooks), logs=loop(log_sink))

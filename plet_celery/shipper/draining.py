@@ -17,6 +17,7 @@ from plet_celery.journal_place import open_journal
 from plet_celery.journal_segments import plet_version
 from plet_celery.shipper.config import ShipperConfig
 from plet_celery.shipper.crew import make_crew
+from plet_celery.shipper.verdict import recent_turns
 
 _RETRY: Final = 0.05
 
@@ -75,5 +76,7 @@ def _beat(config: ShipperConfig) -> None:
         plet=plet_version(),
         fingerprint=config.fingerprint,
         state="draining",
+        # Whoever serves next still has to know how often the journal changed hands.
+        turns=recent_turns(presence.read_beat(config.journal), wall),
     )
     presence.write_beat(config.journal, beat)

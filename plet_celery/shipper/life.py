@@ -19,19 +19,19 @@ from plet_celery.shipper.bell import Bell
 from plet_celery.shipper.config import ShipperConfig
 from plet_celery.shipper.crew import make_crew
 from plet_celery.shipper.housekeeping import Housekeeping
-from plet_celery.shipper.loops import eased
+from plet_celery.shipper.loops import Hooks, eased
 from plet_celery.shipper.losses import Gone, Losses
 from plet_celery.shipper.output import Output
 from plet_celery.shipper.roster import Roster, Sight
 from plet_celery.shipper.verdict import (
     HASTY_LINGER,
     TURNS_MAX,
-    TURNS_WINDOW,
     Claim,
     Facts,
     Verdict,
     decide,
     newer_claim,
+    recent_turns,
 )
 
 log = logging.getLogger(__name__)
@@ -74,15 +74,14 @@ class Shipper:
             config,
             self._journal,
             lock.still_mine,
-            before_pass=lambda: self._roster.sight.losers(),
-            after_pass=self._tell_losses,
+            Hooks(before=lambda: self._roster.sight.losers(), after=self._tell_losses),
         )
         self._housekeeping = Housekeeping(
             config.journal, config.settings, crew=self._crew, losses=self._losses, fence=lock.still_mine
         )
         self._asks = Asks(config.journal)
         self._started = time.time()
-        self._turns = earlier_turns(presence.read_beat(config.journal), self._started)
+        self._turns = recent_turns(presence.read_beat(config.journal), self._started)
         self._process = presence.this_process()
         self._look_at = self._beat_at = self._host_beat_at = 0.0
         self._beat_failed = False
@@ -187,11 +186,11 @@ class Shipper:
     def _tell_losses(self, positions: Mapping[str, Position], losers: Mapping[str, Gone]) -> None:
         for writer in self._losses.due(losers, time.monotonic()):
             attempts = self._crew.store_sink.open_attempts(writer)
-            if attempts:
-                log.warning("writer is gone: writer=%s lost_attempts=%d", writer, len(attempts))
-            self._losses.settle(
+            settled = self._losses.settle(
                 writer, attempts, positions.get(writer), append=self._writer.append, host=self._host
             )
+            if attempts and settled:
+                log.warning("writer is gone: writer=%s lost_attempts=%d", writer, len(attempts))
 
     def _tell_host(self, sight: Sight) -> None:
         data: dict[str, Any] = {
@@ -214,6 +213,7 @@ class Shipper:
             yields_to=yields_to,
             turns=self._turns,
             sinks={loop.sink.name: loop.facts() for loop in self._crew.loops},
+            refused_segments=self._housekeeping.syncer.failures,
         )
         try:
             presence.write_beat(self._config.journal, beat)
@@ -249,8 +249,3 @@ class Shipper:
             for loop in self._crew.loops:
                 loop.wake()
             time.sleep(_TICK / 2)
-
-
-def earlier_turns(beat: presence.Beat | None, wall: float) -> tuple[float, ...]:
-    """Return the step-downs for other settings that still count, from the beat of who served before."""
-    return tuple(turn for turn in (beat.turns if beat else ()) if 0 <= wall - turn < TURNS_WINDOW)

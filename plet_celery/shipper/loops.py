@@ -41,6 +41,16 @@ class Pace:
     max_bytes: int
 
 
+@dataclass(frozen=True)
+class Hooks:
+    """What else happens around a pass through the journal."""
+
+    before: Callable[[], Any] = lambda: None
+    """Called before the journal is read; its value is given to `after`."""
+    after: Callable[[Mapping[str, Position], Any], None] = lambda positions, seen: None
+    """Called when a read has left nothing; what it raises counts as a failure of the sink."""
+
+
 class SinkLoop:
     """Reads the journal into one sink; `turn` does one batch, `run` goes on until told to stop."""
 
@@ -51,16 +61,13 @@ class SinkLoop:
         *,
         pace: Pace,
         fence: Callable[[], bool],
-        before_pass: Callable[[], Any] = lambda: None,
-        after_pass: Callable[[Mapping[str, Position], Any], None] = lambda positions, seen: None,
+        hooks: Hooks | None = None,
         notes: Notes | None = None,
     ) -> None:
         """Prepare; nothing is opened.
 
         Args:
             fence: False once another shipper has the lock; asked before each batch.
-            before_pass: its value, taken before the journal is read, is given to `after_pass`.
-            after_pass: called when a read has left nothing; what it raises counts as a failure of the sink.
             notes: counts damage, gaps and drops.
         """
         self.sink = sink
@@ -76,8 +83,7 @@ class SinkLoop:
         self._directory = directory
         self._pace = pace
         self._fence = fence
-        self._before_pass = before_pass
-        self._after_pass = after_pass
+        self._hooks = hooks or Hooks()
         self._notes = notes
         self._reader: Reader | None = None
         self._forgotten: deque[str] = deque()
@@ -139,7 +145,7 @@ class SinkLoop:
         if self._reader is None:
             self._open()
         assert self._reader is not None
-        seen, started = self._before_pass(), time.monotonic()
+        seen, started = self._hooks.before(), time.monotonic()
         batch = self._reader.read(self._pace.max_records, self._pace.max_bytes)
         if batch.positions:
             self._take(batch)
@@ -147,7 +153,7 @@ class SinkLoop:
             return True
         self.caught_up = started
         self._forget()
-        self._after_pass(self.positions, seen)
+        self._hooks.after(self.positions, seen)
         return False
 
     def _take(self, batch: Batch) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from plet_celery.presence import shipper_key
+from plet_celery.presence import Beat, shipper_key
 
 # Two apps with different settings on one journal would hand it to and fro at every restart.
 TURNS_MAX: Final = 3
@@ -99,7 +99,7 @@ def newer_claim(
         turns: wall times of earlier step-downs on this journal; after TURNS_MAX of them within
             TURNS_WINDOW seconds nobody steps down any more.
     """
-    if sum(1 for turn in turns if 0 <= wall - turn < TURNS_WINDOW) >= TURNS_MAX:
+    if sum(1 for turn in turns if _is_recent(turn, wall)) >= TURNS_MAX:
         return None
     mine = version_key(plet)
     for claim in sorted(claims, key=lambda one: (version_key(one.plet), one.started), reverse=True):
@@ -109,6 +109,15 @@ def newer_claim(
         if theirs == mine and claim.fingerprint != fingerprint and claim.started > started:
             return claim
     return None
+
+
+def recent_turns(beat: Beat | None, wall: float) -> tuple[float, ...]:
+    """Return the step-downs that still count, from the beat of who served before."""
+    return tuple(turn for turn in (beat.turns if beat else ()) if _is_recent(turn, wall))
+
+
+def _is_recent(turn: float, wall: float) -> bool:
+    return 0 <= wall - turn < TURNS_WINDOW
 
 
 def version_key(text: str) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from plet_celery.errors import StaleWrite, StoreUnavailable
 from plet_celery.events import Event
 from plet_celery.journal import Writer, WriterLimits, open_journal
 from plet_celery.journal_reader import Batch
-from plet_celery.shipper.loops import BACKOFF_MAX, Pace, SinkLoop, backoff
+from plet_celery.shipper.loops import BACKOFF_MAX, Hooks, Pace, SinkLoop, backoff
 
 LIMITS = WriterLimits(min_free_bytes=0, min_free_percent=0.0, reserve_bytes=0)
 PACE = Pace(gather=0.25, max_records=10, max_bytes=1 << 20)
@@ -158,8 +158,9 @@ def test_what_was_seen_before_the_pass_is_handed_on_after_it(journal: Path) -> N
     subject = loop(
         journal,
         sink,
-        before_pass=lambda: f"seen at {len(sink.taken)}",
-        after_pass=lambda positions, seen: order.append(seen),
+        hooks=Hooks(
+            before=lambda: f"seen at {len(sink.taken)}", after=lambda positions, seen: order.append(seen)
+        ),
     )
 
     for _ in range(3):
