@@ -239,6 +239,9 @@ def _open_checked(folder: int, name: str, flags: int) -> int:
             ) from error
         raise
     found, owner = os.fstat(descriptor), os.fstat(folder).st_uid
+    if found.st_nlink == 0:
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "removed while it was opened", name)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != owner:
         os.close(descriptor)
         raise HomeError(

@@ -61,12 +61,17 @@ class Position:
         """Return the position behind the last of `places`, a record that was given by `after`."""
         piece, entry = next(place for place in reversed(places) if place[0] is not None)
         assert piece is not None
-        found = self.at_end(pieces[: pieces.index(piece)])
+        found = self.passed(places).at_end(pieces[: pieces.index(piece)])
         return found._behind(piece, place_at(piece, entry.offset) + 1)
+
+    def passed(self, places: list[Place]) -> Position:
+        """Forget what was shown of tail parts where `run.log` has gone beyond it."""
+        merged = {entry.attempt for piece, entry in places if piece is not None and piece.attempt is None}
+        return Position(self.entries, {one: shown for one, shown in self.shown.items() if one not in merged})
 
     def _behind(self, piece: Piece, count: int) -> Position:
         if piece.attempt is None:
-            return Position(count, self.shown)
+            return Position(max(count, self.entries) if piece.is_cut else count, self.shown)
         last = piece.entry(count - 1)
         shown = Shown(piece.number, count, last.number, round(last.at * 1e6))
         return Position(self.entries, {**self.shown, piece.attempt: shown})
@@ -89,7 +94,7 @@ def after(pieces: list[Piece], position: Position) -> Iterator[Place]:
 
 def _after_main(piece: Piece, position: Position) -> Iterator[Place]:
     # Fewer than before: the log was made again, so start again.
-    start = position.entries if position.entries <= piece.count else 0
+    start = position.entries if position.entries <= piece.count or piece.is_cut else 0
     resumed: set[int] = set()
     for place in _from(piece, start):
         entry = place[1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -16,12 +17,13 @@ from plet_celery.logfiles import index, text
 from plet_celery.logfiles.folders import names_in, open_to_read
 from plet_celery.logfiles.index import SIZE, Entry
 from plet_celery.logfiles.line import Filter
-from plet_celery.logfiles.volumes import INDEX, LOG
+from plet_celery.logfiles.volumes import INDEX, LOG, part_names
 
 SCAN_BYTES: Final = 4 << 20
 """Most text that is looked through where the index does not help."""
 _BLOCK: Final = 2048
 _TRIED: Final = 64
+_FRESH_SECONDS: Final = 5.0
 _START: Final = re.compile(rb"^(?:\[|\xe2\x80\x94 )", re.MULTILINE)
 _PART: Final = re.compile(r"tail_([0-9]{1,9})_([0-9]{1,9})\.log")
 _ATTEMPT: Final = re.compile(rb"attempt ([0-9]{1,5}) (?:starts|of .{0,300} started)")
@@ -39,7 +41,7 @@ class Piece:
     """One text with its index, as they were when it was opened.
 
     Args:
-        log: descriptor of the text; the piece closes it.
+        log: descriptor of the text.
         entries: descriptor of the index, or None.
     """
 
@@ -47,23 +49,21 @@ class Piece:
         self.attempt = attempt
         """The attempt of a tail part; None for `run.log`."""
         self.number = number
+        self.is_cut = False
+        """Its end is left out, because it is being merged."""
         self._log = log
         self._index = entries
         # The index first: what it names was written to the text before it.
         indexed = os.fstat(entries).st_size // SIZE if entries is not None else 0
-        self.size = os.fstat(log).st_size
+        status = os.fstat(log)
+        self.size = status.st_size
+        self._is_fresh = status.st_mtime > time.time() - _FRESH_SECONDS
         self.indexed = self._sound(indexed)
         last = self.entry(self.indexed - 1) if self.indexed else None
         self._reach = last.end if last else 0
         self._last = last
         self._extra: list[Entry] = []
         self._scanned = 0
-
-    def close(self) -> None:
-        """Close both files."""
-        os.close(self._log)
-        if self._index is not None:
-            os.close(self._index)
 
     @property
     def count(self) -> int:
@@ -111,13 +111,39 @@ class Piece:
         """Return bytes of the text."""
         return os.pread(self._log, length, offset)
 
+    def place_of(self, attempt: int, number: int) -> int:
+        """Return the first place at which a line of this attempt and at least this number may be.
+
+        The entries are sorted by (attempt, number) up to the first mixed one; from there on the place
+        of a line is only known by looking, so the answer is never beyond it.
+        """
+        low, high = 0, self.count
+        while low < high:
+            middle = (low + high) // 2
+            entry = self.entry(middle)
+            if entry.is_mixed or (entry.attempt, entry.number) >= (attempt, number):
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def hide_from(self, place: int) -> None:
+        """Leave out the records from `place` on, and the text behind the index."""
+        self.indexed = min(self.indexed, place)
+        self.is_cut = self._is_fresh = True
+
     def distrust(self) -> None:
         """Do without the index: what it says does not fit the text."""
         self.indexed = self._reach = self._scanned = 0
         self._last, self._extra = None, []
 
     def look_through(self, most: int) -> None:
-        """Find records in the text behind the index, at its end and within `most` bytes."""
+        """Find records in the text behind the index, at its end and within `most` bytes.
+
+        Text that was written a moment ago gets its index in a moment: it is left for the next look.
+        """
+        if self.indexed and self._is_fresh:
+            return
         unindexed = self.unindexed
         window = min(unindexed, most)
         if window <= self._scanned:
@@ -153,19 +179,16 @@ class Piece:
 def opened_pieces(folder: int) -> Iterator[list[Piece]]:
     """Give the pieces of a run's log: `run.log`, then the tail parts, oldest first."""
     with contextlib.ExitStack() as stack:
-        # The parts first: one that is merged meanwhile is then seen twice, and left out below.
-        parts = []
-        for name in names_in(folder):
-            found = _PART.fullmatch(name)
-            if found:
-                parts.append((int(found[1]), int(found[2]), name))
+        # The newest part first: those before it are complete then. run.log last: a part that is merged
+        # meanwhile is seen twice, and left out, rather than not at all.
         pieces = []
-        for attempt, number, name in sorted(parts):
-            piece = _open(stack, folder, name, f"tail_{attempt}_{number}.idx", attempt, number)
+        for attempt, number in sorted(_parts(folder), reverse=True):
+            piece = _open(stack, folder, *part_names(attempt, number), attempt, number)
             if piece is not None and piece.count:
                 pieces.append(piece)
         main = _open(stack, folder, LOG, INDEX, None, 0)
-        yield [main, *(piece for piece in pieces if not _is_merged(main, piece))] if main else pieces
+        pieces.reverse()
+        yield [main, *_not_merged(main, pieces)] if main else pieces
 
 
 def last_of(piece: Piece, attempt: int) -> Entry | None:
@@ -182,6 +205,12 @@ def last_of(piece: Piece, attempt: int) -> Entry | None:
     return None
 
 
+def _parts(folder: int) -> list[tuple[int, int]]:
+    """Return (attempt, number) of the tail parts in a folder."""
+    found = map(_PART.fullmatch, names_in(folder))
+    return [(int(one[1]), int(one[2])) for one in found if one]
+
+
 def _open(
     stack: contextlib.ExitStack, folder: int, log: str, entries: str, attempt: int | None, number: int
 ) -> Piece | None:
@@ -189,19 +218,30 @@ def _open(
         text_file = open_to_read(folder, log)
     except FileNotFoundError:
         return None
+    stack.callback(os.close, text_file)
+    index_file: int | None = None
     try:
-        index_file: int | None = open_to_read(folder, entries)
+        index_file = open_to_read(folder, entries)
+        stack.callback(os.close, index_file)
     except FileNotFoundError:
-        index_file = None
-    piece = Piece(text_file, index_file, attempt=attempt, number=number)
-    stack.callback(piece.close)
-    return piece
+        if os.fstat(text_file).st_nlink == 0:
+            return None  # a tail part that was merged at this moment
+    return Piece(text_file, index_file, attempt=attempt, number=number)
 
 
-def _is_merged(main: Piece, part: Piece) -> bool:
-    first = part.entry(0)
-    last = last_of(main, part.attempt or 0)
-    return last is not None and last.number >= first.number and last.at >= first.at
+def _not_merged(main: Piece, parts: list[Piece]) -> list[Piece]:
+    """Return the tail parts that `run.log` does not hold as a whole; hide what it has of those."""
+    kept: list[Piece] = []
+    for attempt in sorted({part.attempt or 0 for part in parts}):
+        own = [part for part in parts if part.attempt == attempt]
+        last, newest = last_of(main, attempt), own[-1].entry(own[-1].count - 1)
+        if last is not None and (last.number, last.at) >= (newest.number, newest.at):
+            continue
+        kept += own
+        first = own[0].entry(0)
+        if last is not None and (last.number, last.at) >= (first.number, first.at):
+            main.hide_from(main.place_of(attempt, first.number))  # being merged at this moment
+    return kept
 
 
 def _scanned(

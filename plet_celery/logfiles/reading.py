@@ -173,7 +173,7 @@ class RunLog:
                 if is_enough and found and found[-1][0] is not None:  # a gap comes with what follows it
                     return Followed(lines(found, raw=raw), str(start.behind(pieces, found)), True)
                 found.append(place)
-            return Followed(lines(found, raw=raw), str(start.at_end(pieces)), False)
+            return Followed(lines(found, raw=raw), str(start.passed(found).at_end(pieces)), False)
 
         return self._read(later)
 

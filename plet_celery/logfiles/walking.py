@@ -72,7 +72,7 @@ def forward(pieces: list[Piece], wanted: Filter, first: int, hint: int) -> Itera
             gap = gap_before(pieces, piece)
             if gap is not None and gap.number >= first and wanted.takes(gap):
                 yield None, gap
-        at, size = place_of(piece, attempt, first), max(1, min(hint, _BLOCK))
+        at, size = piece.place_of(attempt, first), max(1, min(hint, _BLOCK))
         while at < piece.count:
             for _, entry in piece.matching(at, size, wanted):
                 if entry.number >= first:
@@ -80,23 +80,6 @@ def forward(pieces: list[Piece], wanted: Filter, first: int, hint: int) -> Itera
             at, size = at + size, _BLOCK
             if at < piece.count and _is_beyond(piece, at, attempt):
                 break
-
-
-def place_of(piece: Piece, attempt: int, number: int) -> int:
-    """Return the first place at which a line of this attempt and at least this number may be.
-
-    The entries are sorted by (attempt, number) up to the first mixed one; from there on the place
-    of a line is only known by looking, so the answer is never beyond it.
-    """
-    low, high = 0, piece.count
-    while low < high:
-        middle = (low + high) // 2
-        entry = piece.entry(middle)
-        if entry.is_mixed or (entry.attempt, entry.number) >= (attempt, number):
-            high = middle
-        else:
-            low = middle + 1
-    return low
 
 
 def place_at(piece: Piece, offset: int) -> int:

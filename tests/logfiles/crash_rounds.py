@@ -14,7 +14,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ class WatchedOs:
         return self._calls.get(name) or getattr(os, name)
 
 
-def oracle(home: Path, told: list[Batch]) -> list[Mapping[str, bytes]]:
+def oracle(home: Path, told: Sequence[Batch]) -> list[Mapping[str, bytes]]:
     """Return the tree after each batch, written without interruption."""
     sink = LogFiles(home / "runs", home / "journal", limits=LIMITS)
     trees = [tree(home / "runs")]
@@ -75,7 +75,7 @@ def oracle(home: Path, told: list[Batch]) -> list[Mapping[str, bytes]]:
     return trees
 
 
-def write_on(home: Path, told: list[Batch], killer: Killer | None) -> None:
+def write_on(home: Path, told: Sequence[Batch], killer: Killer | None) -> None:
     """Apply the batches behind the checkpoint; with a killer, die on the way."""
     if killer is not None:
         watched: Any = WatchedOs(killer)
@@ -88,13 +88,13 @@ def write_on(home: Path, told: list[Batch], killer: Killer | None) -> None:
     sink.close()
 
 
-def done(sink: LogFiles, told: list[Batch]) -> int:
+def done(sink: LogFiles, told: Sequence[Batch]) -> int:
     """Return how many batches the checkpoint holds."""
     positions = sink.positions()
     return next((at for at in range(len(told), 0, -1) if positions == told[at - 1][1]), 0)
 
 
-def killed_round(home: Path, told: list[Batch], chance: random.Random) -> bool:
+def killed_round(home: Path, told: Sequence[Batch], chance: random.Random) -> bool:
     """Fork a round; tell whether it was killed."""
     killer = Killer(chance.randint(1, 250), chance.randint(0, 2))
     child = os.fork()
@@ -108,7 +108,7 @@ def main() -> None:
     """Crash until the rounds are over, then finish, and report."""
     home, chance, kills = Path(sys.argv[1]), random.Random(int(sys.argv[2])), int(sys.argv[3])
     if "--no-undo" in sys.argv:
-        writing.cut_back = lambda *_: None  # type: ignore[assignment]
+        vars(writing)["cut_back"] = lambda *_: None
     told = list(batches(busy_story(60, seed=int(sys.argv[2])), 25))
     right = oracle(home / "oracle", told)
     killed, wrong, rounds = 0, [], 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -221,19 +222,96 @@ def test_following_past_dropped_and_merged_parts(
     assert len(told) + sum(gaps) == sum(steps) + 1
 
 
-def test_reading_while_it_is_written(home: Any) -> None:
-    """The text is there before its index: neither half a line nor a doubled one is seen."""
+@pytest.mark.parametrize("cap", [8 << 10, 64 << 20])
+def test_a_follower_beside_the_writer_sees_each_line_once(home: Any, cap: int) -> None:
+    """Tail parts are made, dropped and merged under the reader's eyes."""
+    sink, story = home.open(run_max_log_bytes=cap), Story()
+    sink.apply([story.started(), story.log("first")], story.positions)
+    log, done = RunLog(home.folder()), threading.Event()
+
+    def write() -> None:
+        for _ in range(150):
+            sink.apply([story.log("x" * 30) for _ in range(9)], story.positions)
+        sink.apply([story.ended()], story.positions)
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen: list[Line] = []
+    position = ""
+    try:
+        while not done.is_set() and writer.is_alive():
+            more, position = followed(log, position, limit=50)
+            seen += more
+            log.tail(20)
+            log.range(1, 50)
+    finally:
+        writer.join()
+    more, position = followed(log, position)
+    seen += more
+
+    told = numbers(seen)
+    gaps = [int(line.text.split()[1]) for line in seen if "lines dropped" in line.text]
+    assert told == sorted(set(told))
+    assert len(told) + sum(gaps) == 1351
+    assert [line.text for line in seen if line.text.startswith("attempt 1 succeeded")]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9, 1.0])
+def test_a_merge_that_is_half_done_is_not_seen(home: Any, share: float) -> None:
+    sink, story = home.open(run_max_log_bytes=8 << 10), Story()
+    sink.apply([story.started(), *(story.log("x" * 20) for _ in range(300))], story.positions)
+    folder, log = home.folder(), RunLog(home.folder())
+    before = log.tail(1000)
+    _, position = followed(log, "")
+    parts = {path: path.read_bytes() for path in folder.glob("tail_*")}
+    head = (folder / "run.idx").stat().st_size
+    sink.apply([story.ended()], story.positions)
+    after = log.tail(1000)
+
+    for path, content in parts.items():
+        path.write_bytes(content)
+        path.chmod(0o600)
+    whole = (folder / "run.idx").read_bytes()
+    (folder / "run.idx").write_bytes(whole[: head + int((len(whole) - head) * share)])
+
+    def plain(lines: list[Line]) -> list[tuple[int, str]]:
+        return [(line.line, line.text) for line in lines if "lines dropped" not in line.text]
+
+    assert plain(log.tail(1000)) == plain(after if share == 1.0 else before)
+    middle = log.follow(position)
+    (folder / "run.idx").write_bytes(whole)
+    for path in parts:
+        path.unlink()
+    last = log.follow(middle.position)
+    assert [line.text for line in middle.lines + last.lines] == ["attempt 1 succeeded after 1.500 s"]
+
+
+def test_text_without_its_index_is_not_shown_yet(home: Any) -> None:
+    """The writer puts the text there before its index: no half record is seen."""
     sink, story = home.open(), Story()
     sink.apply([story.started(), story.log("a"), story.log("b\nsecond")], story.positions)
     index = home.folder() / "run.idx"
     whole = index.read_bytes()
-    index.write_bytes(whole[:-SIZE])
-    log = RunLog(home.folder())
+    log, position = RunLog(home.folder()), ""
 
-    assert [(line.line, line.text) for line in log.tail(2)] == [(1, "a"), (2, "b\nsecond")]
+    index.write_bytes(whole[:-SIZE])
+    assert [line.text for line in log.tail(1)] == ["a"]
+    lines, position = followed(log, position)
+    assert lines[-1].text == "a"
+    index.write_bytes(whole)
+
+    assert [line.text for line in log.follow(position).lines] == ["b\nsecond"]
+
+
+def test_half_a_record_at_the_end_is_not_shown(home: Any) -> None:
+    sink, story = home.open(), Story()
+    sink.apply([story.started(), story.log("a"), story.log("b\nsecond")], story.positions)
+    damage(home.folder() / "run.idx", "missing")
     with (home.folder() / "run.log").open("ab") as file:
         file.write(b"[2023-11-14T22:13:20.001000Z] [INFO] [shop] hal")
-    assert [(line.line, line.text) for line in log.tail(2)] == [(1, "a"), (2, "b\nsecond")]
+
+    assert [(line.line, line.text) for line in RunLog(home.folder()).tail(2)] == [(1, "a"), (2, "b\nsecond")]
 
 
 # Without a good index
@@ -255,6 +333,7 @@ def damage(index: Path, how: str) -> None:
     index.write_bytes(content)
     if how == "missing":
         index.unlink()
+    os.utime(index.with_name("run.log"), (1.7e9, 1.7e9))  # not being written
 
 
 @pytest.mark.parametrize(
