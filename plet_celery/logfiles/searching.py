@@ -60,12 +60,13 @@ class _Search:
         entry = piece.entry(place)
         if not self.wanted.takes(entry) or entry.end <= offset:
             return max(entry.end, offset + 1)
-        line = line_of(entry, piece.read(entry.offset, entry.length), raw=True)
+        record = piece.read(entry.offset, entry.length).decode("utf-8", "replace")
+        line = line_of(entry, record, raw=True)
         # The hit may lie in the time, the level, the logger or the context.
         if line is not None and self.needle in (line.text.lower() if self.ignore_case else line.text):
             self.count += 1
             if len(self.lines) < self.limit:
-                shown = line_of(entry, piece.read(entry.offset, entry.length), raw=self.raw)
+                shown = line_of(entry, record, raw=self.raw)
                 self.lines.append(shown or line)
         return entry.end
 

@@ -30,16 +30,18 @@ def lines(places: list[Place], *, raw: bool) -> list[Line]:
             continue
         start = entries[0].offset
         block = piece.read(start, entries[-1].end - start)
+        whole = block.decode() if block.isascii() else None  # then bytes and characters agree
         for entry in entries:
-            at = entry.offset - start
-            line = line_of(entry, block[at : at + entry.length], raw=raw)
+            at, end = entry.offset - start, entry.end - start
+            record = whole[at:end] if whole is not None else block[at:end].decode("utf-8", "replace")
+            line = line_of(entry, record, raw=raw)
             if line is None:
                 raise IndexDamaged(piece)
             told.append(line)
     return told
 
 
-def line_of(entry: Entry, record: bytes, *, raw: bool) -> Line | None:
+def line_of(entry: Entry, record: str, *, raw: bool) -> Line | None:
     """Return one line from its entry and its text; None when the text is damaged.
 
     What the entry knows is not read from the text again.
@@ -50,14 +52,15 @@ def line_of(entry: Entry, record: bytes, *, raw: bool) -> Line | None:
     stamp, _, named, body = found
     stream, logger, _, part = (text.parse_component(named, raw) if stamp else _NOTE) or _NOTE
     words, context = text.parse_body(body, raw) if stamp else (body, None)
+    _, wall, number, _, attempt, stage, level, code, _ = entry
     return Line(
-        attempt=entry.attempt,
-        line=entry.number,
-        at=entry.at,
-        level=entry.level,
+        attempt=attempt,
+        line=number,
+        at=wall,
+        level=level,
         logger=logger or None,
-        stream=STREAMS[entry.stream] if entry.stream < len(STREAMS) else stream,
-        stage=entry.stage or None,
+        stream=STREAMS[code] if code < len(STREAMS) else stream,
+        stage=stage or None,
         text=words,
         context=context or None,
         part=part,

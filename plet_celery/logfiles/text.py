@@ -197,7 +197,7 @@ def parse(raw: bytes, *, exact: bool = False) -> Parsed | None:
         raw: the record's bytes; what follows its last line is ignored.
         exact: give the text as the task wrote it, with its control characters.
     """
-    found = split(raw)
+    found = split(raw.decode("utf-8", "replace"))
     if found is None:
         return None
     stamp, level, named, body = found
@@ -211,16 +211,15 @@ def parse(raw: bytes, *, exact: bool = False) -> Parsed | None:
     return Parsed(parse_stamp(stamp) / 1e6, level_number(level), logger, stream, stage, part, words, context)
 
 
-def split(raw: bytes) -> tuple[str, str, str, str] | None:
+def split(record: str) -> tuple[str, str, str, str] | None:
     """Return stamp, level, component and the rest of a record; a note has only a rest.
 
     The brackets cannot be misread: a component has none of its own.
     """
-    whole = raw.decode("utf-8", "replace")
-    found = whole.split("] ", 3)
-    if len(found) == 4 and whole[0] == "[" == found[1][:1] == found[2][:1]:
+    found = record.split("] ", 3)
+    if len(found) == 4 and record[0] == "[" == found[1][:1] == found[2][:1]:
         return found[0][1:], found[1][1:], found[2][1:], found[3]
-    return ("", "", "", whole.partition("\n")[0]) if whole.startswith(NOTE) else None
+    return ("", "", "", record.partition("\n")[0]) if record.startswith(NOTE) else None
 
 
 @functools.lru_cache(maxsize=256)
