@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from plet_celery import presence
 from plet_celery.shipper.loops import SinkLoop
+
+_HURRY_SECONDS: Final = 60.0
 
 
 class Asks:
@@ -32,6 +35,7 @@ class Asks:
             if all(loop.caught_up > seen for loop in loops):
                 presence.withdraw(path)
                 del self._seen[path]
-        if self._seen:
+        # Whoever asked long ago has given up, or died: its request is answered, but hurries nobody.
+        if any(now - seen < _HURRY_SECONDS for seen in self._seen.values()):
             for loop in loops:
                 loop.wake()

@@ -244,7 +244,7 @@ class Shipper:
         deadline = time.monotonic() + _OWN_TAIL_PATIENCE
         while time.monotonic() < deadline and not self._is_fenced():
             sight = self._roster.look(time.monotonic())
-            if not any(sight.own_left(loop.positions) for loop in self._crew.loops):
+            if not any(sight.own_left(loop.positions) for loop in self._crew.loops if not loop.failures):
                 return
             for loop in self._crew.loops:
                 loop.wake()

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 _BACKOFF_FIRST: Final = 0.5
 BACKOFF_MAX: Final = 30.0
 EASED_MAX: Final = 2.0
+_RETRY_FLOOR: Final = 1.0
 # One line per incident, then one for every so many failures.
 _LOG_EVERY: Final = 20
 
@@ -86,6 +87,7 @@ class SinkLoop:
         self._hooks = hooks or Hooks()
         self._notes = notes
         self._reader: Reader | None = None
+        self._tried = float("-inf")
         self._forgotten: deque[str] = deque()
         self._wake = threading.Event()
         self._stopping = False
@@ -106,8 +108,9 @@ class SinkLoop:
         self.sink.close()
 
     def wake(self) -> None:
-        """Look at once, also during a back-off."""
-        self._wake.set()
+        """Look at once; during a back-off, at most once a second: what is down is not hammered."""
+        if not self.failures or time.monotonic() - self._tried >= _RETRY_FLOOR:
+            self._wake.set()
 
     def stop(self) -> None:
         """Finish the batch at hand and end."""
@@ -126,7 +129,7 @@ class SinkLoop:
 
     def turn(self) -> float:
         """Take one batch; return the seconds to wait before the next (0: there is more)."""
-        cost = time.thread_time()
+        cost, self._tried = time.thread_time(), time.monotonic()
         try:
             more = self._pass()
         except StaleWrite as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from plet_celery import events
 from plet_celery.errors import StaleWrite, StoreUnavailable
@@ -187,3 +189,21 @@ def test_the_back_off_doubles_up_to_half_a_minute(failures: int, longest: float)
     assert backoff(failures, 1.0) == pytest.approx(longest)
     assert backoff(failures, 0.0) == pytest.approx(longest / 2)
     assert backoff(failures, 1.0) <= BACKOFF_MAX
+
+
+def test_a_sink_that_is_down_is_not_hammered_by_those_who_wait(journal: Path) -> None:
+    sink = ListSink()
+    subject = loop(journal, sink)
+    sink.raises = StoreUnavailable("down")
+    subject.start()
+    until = time.monotonic() + 2.5
+
+    def woken_until_then() -> bool:
+        subject.wake()
+        return time.monotonic() > until
+
+    wait_until(woken_until_then, every=0.01)
+
+    subject.stop()
+    assert subject.join(10)
+    assert 2 <= subject.failures <= 6
