@@ -43,6 +43,7 @@ def faults(acknowledged: list[int], events: list[Event]) -> dict[str, int]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "strikes"), [("signal", 20_000), ("thread", 2_000)])
 def test_nothing_acknowledged_is_lost_by_asynchronous_exceptions(
     journal: Path, read_all: Callable[[Path], Batch], how: str, strikes: int

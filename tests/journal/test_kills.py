@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from waiting import wait_until
 
 from plet_celery.journal_reader import Batch, Reader
@@ -27,6 +28,7 @@ def _lost(acknowledged: list[list[int]], found: Counter[tuple[int, int]]) -> int
     return sum(not found[(number, i)] for number, numbers in enumerate(acknowledged) for i in numbers)
 
 
+@pytest.mark.slow
 def test_a_killed_writer_loses_nothing_acknowledged(journal: Path, read_all: Callable[[Path], Batch]) -> None:
     acknowledged = _killed(journal, 60, "file")
 
