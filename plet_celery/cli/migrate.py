@@ -8,6 +8,7 @@ from plet_celery.cli.command import BAD, View, Wrong, command
 from plet_celery.paths import private_directory
 from plet_celery.store import SchemaStatus, migrate_sql
 from plet_celery.store import migrate as migrate_store
+from plet_celery.terminal.text import printable
 
 
 @command("migrate", fields=False)
@@ -34,7 +35,7 @@ def migrate(view: View, *, check: bool, sql: bool, revision: str) -> None:
 
 
 def _tell(view: View, status: SchemaStatus, *, changed: bool) -> None:
-    url = view.project.places.masked_url
+    url = printable(view.project.places.masked_url)
     if view.output.as_json:
         view.output.json({"store": url, "current": status.current, "head": status.head, "changed": changed})
         return

@@ -163,14 +163,12 @@ def _nothing(view: View, store: Store, filters: Filters) -> list[str]:
 
 def first_steps(view: View) -> list[str]:
     """Return what to say where nothing is recorded yet: the three lines that create the first run."""
-    name = view.project.name
-    task = next(
-        (task for task in sorted(view.project.app.tasks) if not task.startswith("celery.")), f"{name}.TASK"
-    )
+    name = printable(view.project.name)
+    tasks = (task for task in sorted(view.project.app.tasks) if not task.startswith("celery."))
     return [
-        f"no runs yet in {view.project.places.masked_url}; these three lines create the first one:",
+        f"no runs yet in {printable(view.project.places.masked_url)}; these three lines create the first one:",
         "",
         "  plet = Plet(app)" + " " * 24 + "# from plet_celery import Plet; below app = Celery(…)",
         f"  celery -A {name} worker",
-        f"  celery -A {name} call {printable(task)}",
+        f"  celery -A {name} call {printable(next(tasks, f'{name}.TASK'))}",
     ]

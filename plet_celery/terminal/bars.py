@@ -150,16 +150,20 @@ def fit(bars: Sequence[StageBar], rows: int) -> list[StageBar | Fold]:
     )
     kept = set(ranked[: max(1, rows - 2)])
     shown: list[StageBar | Fold] = []
-    hidden: Counter[str] = Counter()
+    hidden: list[StageBar] = []
     for index, bar in enumerate(bars):
         if index not in kept:
-            hidden[bar.state] += 1
+            hidden.append(bar)
             continue
-        if hidden:
-            shown.append(Fold(dict(hidden)))
-            hidden.clear()
+        shown += _folded(hidden)
+        hidden = []
         shown.append(bar)
-    return [*shown, Fold(dict(hidden))] if hidden else shown
+    return shown + _folded(hidden)
+
+
+def _folded(bars: list[StageBar]) -> list[StageBar | Fold]:
+    """One row for many; a single one needs no more room than its fold."""
+    return list(bars) if len(bars) < 2 else [Fold(dict(Counter(bar.state for bar in bars)))]
 
 
 def indented(bar: StageBar) -> str:

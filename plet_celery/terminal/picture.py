@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # An observer that lags behind says so; below this, news are merely on their way.
 _BEHIND = 30.0
 _FRAME_COLUMNS: Final = 4
+_WIDEST: Final = 130
+"""A wider picture only moves its parts apart."""
 _NO_BAR_BELOW: Final = 56
 _MESSAGE_FROM: Final = 76
 
@@ -118,14 +120,16 @@ def headline(run: Run, clock: Clock, output: Output) -> Text:
 
 def run_panel(snapshot: Snapshot, clock: Clock, output: Output, *, hint: str = "") -> RenderableType:
     """Return the live picture of a run, no higher than the terminal."""
-    width = output.width - _FRAME_COLUMNS
+    width = min(output.width, _WIDEST) - _FRAME_COLUMNS
     room = max(6, output.height - 4)
     found = groups(snapshot.children)
     stages = {stage.number: stage.name for stage in snapshot.stages}
     lines = snapshot.lines[-_log_rows(room) :]
     log = [log_text(line, clock, stages.get(line.stage or 0, "")) for line in lines]
-    parts: list[RenderableType] = [_total(snapshot.run, width, output), *_trouble(snapshot.run)]
     bars = stage_bars(snapshot.stages, now=clock.now)
+    said = {one.message for one in bars}
+    words = "" if width >= _MESSAGE_FROM and snapshot.run.message in said else snapshot.run.message or ""
+    parts: list[RenderableType] = [_total(snapshot.run, words, width, output), *_trouble(snapshot.run)]
     rest = room - 1 - len(log) - min(len(found), 8) - 3
     if bars:
         parts += ["", stage_table(fit(bars, max(3, rest)), width=width, output=output)]
@@ -143,16 +147,16 @@ def run_panel(snapshot: Snapshot, clock: Clock, output: Output, *, hint: str = "
         title_align="left",
         subtitle=None if has_ended and not news else Text(news or hint, style="yellow" if news else "dim"),
         subtitle_align="left",
-        width=output.width,
+        width=width + _FRAME_COLUMNS,
     )
 
 
-def _total(run: Run, width: int, output: Output) -> RenderableType:
+def _total(run: Run, message: str, width: int, output: Output) -> RenderableType:
     """The run's own line: percent and bar, or what the task last said."""
-    words = printable(run.message or "")
+    words = printable(message)
     percent = run.percent if run.state != "succeeded" else 100.0
     if percent is None:
-        return Text(words or amount(run.current, run.total, run.unit) or " ", style="dim")
+        return Text(words or printable(amount(run.current, run.total, run.unit)) or " ", style="dim")
     table = _grid()
     cells: list[RenderableType] = [Text(f"{int(percent):3} %", style="bold")]
     if width >= _NO_BAR_BELOW // 2:
