@@ -24,6 +24,8 @@ from typing import Final
 from billiard.exceptions import SoftTimeLimitExceeded, Terminated, TimeLimitExceeded
 from celery.exceptions import Ignore, Reject, Retry
 
+from plet_celery.redaction import is_asynchronous
+
 log = logging.getLogger(__name__)
 
 PASS_THROUGH: Final = (SoftTimeLimitExceeded, TimeLimitExceeded, Terminated, Retry, Ignore, Reject)
@@ -32,7 +34,14 @@ _contained: Counter[tuple[str, str]] = Counter()
 
 
 def contain(error: Exception, where: str) -> None:
-    """Count an error of ours and log the first of its kind; the task goes on as without plet."""
+    """Count an error of ours and log the first of its kind; the task goes on as without plet.
+
+    Raises:
+        Exception: `error` itself, when it is not ours: a signal handler of the user's raised it
+            (an alarm's TimeoutError) while our code happened to run.
+    """
+    if is_asynchronous(error):
+        raise error
     kind = (where, type(error).__name__)
     _contained[kind] += 1
     if _contained[kind] == 1:
