@@ -20,6 +20,8 @@ ENDED_MAX: Final = 256
 QUIET_MAX: Final = 128
 """Ended runs that had nothing to say, the same."""
 STRAYS_MAX: Final = 4096
+STRAY_BYTES_MAX: Final = 2 << 20
+"""They are saved with each batch, so their size counts, too (about: as text of Python)."""
 ATTEMPTS_KEPT: Final = 20
 STAGES_MAX: Final = 1000
 NAME_MAX: Final = 200
@@ -31,6 +33,7 @@ class Registry:
     def __init__(self, state: State) -> None:
         self._state = state
         self._stray_runs = {event.run for event in state.strays}
+        self._stray_bytes = sum(map(_size, state.strays))
 
     def known(self, run_id: str) -> Run | None:
         """Return the run if it has started here and may still say something."""
@@ -76,8 +79,9 @@ class Registry:
         strays = self._state.strays
         strays.append(event)
         self._stray_runs.add(event.run)
-        if len(strays) > STRAYS_MAX:
-            del strays[0]
+        self._stray_bytes += _size(event)
+        while len(strays) > STRAYS_MAX or self._stray_bytes > STRAY_BYTES_MAX:
+            self._stray_bytes -= _size(strays.pop(0))
             self._state.strays_dropped += 1
 
     def strays_of(self, run_id: str) -> list[Event]:
@@ -87,6 +91,7 @@ class Registry:
         strays = self._state.strays
         own = [event for event in strays if event.run == run_id]
         strays[:] = [event for event in strays if event.run != run_id]
+        self._stray_bytes -= sum(map(_size, own))
         self._stray_runs.discard(run_id)
         return own
 
@@ -149,6 +154,10 @@ def _declared(data: dict[str, Any]) -> dict[int, str]:
         return {}
     named = (one[0] if isinstance(one, list) and one else one for one in stages[:STAGES_MAX])
     return {number: str(name)[:NAME_MAX] for number, name in enumerate(named, 1)}
+
+
+def _size(event: Event) -> int:
+    return 200 + len(str(event.data))
 
 
 def _trim(runs: dict[str, Run], most: int) -> None:

@@ -267,6 +267,19 @@ def test_events_before_their_start_wait_for_it(home: Any) -> None:
     ]
 
 
+def test_strays_are_bounded_in_number_and_size(home: Any) -> None:
+    sink, story = home.open(), Story()
+
+    sink.apply([story.log("x", run="few", attempt="a") for _ in range(6000)], story.positions)
+    assert sink._state.strays_dropped == 6000 - 4096
+    sink.apply([story.log("x" * 60_000, run="large", attempt="a") for _ in range(60)], story.positions)
+    assert (home.journal / "logsink.json").stat().st_size < 4 << 20
+
+    home.open().apply([story.started("large", "a")], story.positions)
+    kept = RunLog(home.folder("large")).tail(100, streams=["log"], max_bytes=1 << 30)
+    assert 10 < len(kept) < 60
+
+
 def test_a_thread_may_log_after_a_silent_end(home: Any) -> None:
     sink, story = home.open(), Story()
     sink.apply([story.started(), story.ended()], story.positions)
