@@ -166,7 +166,7 @@ def first_steps(view: View) -> list[str]:
     name = printable(view.project.name)
     tasks = (task for task in sorted(view.project.app.tasks) if not task.startswith("celery."))
     return [
-        f"no runs yet in {printable(view.project.places.masked_url)}; these three lines create the first one:",
+        f"no runs yet in {printable(view.project.places.masked_url)}; three lines create the first one:",
         "",
         "  plet = Plet(app)" + " " * 24 + "# from plet_celery import Plet; below app = Celery(…)",
         f"  celery -A {name} worker",

@@ -131,9 +131,15 @@ def groups(children: Iterable[Any]) -> list[Group]:
         states.setdefault(run.task, Counter())[run.state] += 1
         done[run.task] += 100 if run.state in ENDS else max(0, min(100, run.percent or 0))
     return [
-        Group(task, found.total(), dict(found), done[task] / 100 / found.total())
+        Group(task, found.total(), _ordered(found), done[task] / 100 / found.total())
         for task, found in states.items()
     ]
+
+
+def _ordered(states: Counter[str]) -> dict[str, int]:
+    """Return the counts in one order, whichever child came first: done, under way, the rest."""
+    first = ("succeeded", "running", "retrying", "queued")
+    return {state: states[state] for state in (*first, *sorted(set(states) - {*first})) if states[state]}
 
 
 def fit(bars: Sequence[StageBar], rows: int) -> list[StageBar | Fold]:
