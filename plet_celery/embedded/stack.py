@@ -142,11 +142,13 @@ class Stack:
         self._await_shipper()
 
     def check(self) -> None:
-        """Look whether all parts still run.
+        """Look whether all goes on; loops that wait call this.
 
         Raises:
-            ServiceFailed: one has ended; says which, and its last lines.
+            ServiceFailed: a part has ended; says which, and its last lines.
+            Stopped: somebody wants the stack to end.
         """
+        self._stopping.check()
         if part := self._parts.first_ended():
             raise ServiceFailed(
                 _obituary(part.name, f"ended with exit code {part.process.returncode}", part.log)

@@ -25,15 +25,17 @@ class Stopped(KeyboardInterrupt):
 
 
 class Stopping:
-    """Context manager that turns the first SIGINT, SIGTERM or SIGHUP into `Stopped`, in the main thread.
+    """Context manager that turns SIGINT, SIGTERM and SIGHUP into `Stopped`, raised in the main thread.
 
-    From `begin()` on nothing is raised any more; a signal then makes `in_a_hurry` true. A signal
-    that was ignored before (`nohup`) stays ignored.
+    What a signal raises may be swallowed, where it strikes inside a destructor: so a loop that
+    waits calls `check`, too. From `begin` on nothing is raised any more; a further signal then
+    makes `in_a_hurry` true. A signal that was ignored before (`nohup`) stays ignored.
     """
 
     def __init__(self) -> None:
-        self._shielded = False
         self._asked: signal.Signals | None = None
+        self._shields = 0
+        self._begun = False
         self._hurry = False
         self._former: dict[signal.Signals, Any] = {}
 
@@ -51,30 +53,30 @@ class Stopping:
 
     def begin(self) -> None:
         """The clean-up starts now: raise nothing any more."""
-        self._shielded = True
+        self._begun = True
 
     def in_a_hurry(self) -> bool:
         """Tell whether another signal came after the one that asked to end."""
         return self._hurry
 
+    def check(self) -> None:
+        """Raise `Stopped` if somebody has asked, and neither a shield nor the clean-up forbids it."""
+        if self._asked is not None and not self._shields and not self._begun:
+            raise Stopped(self._asked)
+
     @contextmanager
     def shield(self) -> Iterator[None]:
         """Put `Stopped` off until the block is done: a process that was just made gets noted."""
-        if self._shielded:
-            yield
-            return
-        self._shielded = True
+        self._shields += 1
         try:
             yield
         finally:
-            self._shielded = False
-        if self._asked is not None:
-            raise Stopped(self._asked)
+            self._shields -= 1
+        self.check()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._asked is not None:
+        if self._asked is None:
+            self._asked = signal.Signals(number)
+        elif self._begun:
             self._hurry = True
-            return
-        self._asked = signal.Signals(number)
-        if not self._shielded:
-            raise Stopped(self._asked)
+        self.check()

@@ -28,10 +28,27 @@ def test_the_first_signal_interrupts(number: signal.Signals, code: int) -> None:
     assert not stopping.in_a_hurry()
 
 
-def test_a_second_signal_only_hurries() -> None:
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_was_swallowed_comes_again() -> None:
+    class Fragile:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    with Stopping() as stopping:
+        fragile = Fragile()
+        del fragile
+
+        with pytest.raises(Stopped, match="SIGTERM"):
+            stopping.check()
+        with pytest.raises(Stopped, match="SIGTERM"):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_signal_only_hurries_the_clean_up() -> None:
     with Stopping() as stopping:
         with pytest.raises(Stopped):
             signal.raise_signal(signal.SIGINT)
+        stopping.begin()
 
         signal.raise_signal(signal.SIGINT)
 
