@@ -221,7 +221,9 @@ def _tail(run: Run, clock: Clock) -> str:
         tail = f" {span(clock.now - since, whole=True)}" if since is not None else ""
     else:
         tail = f" in {span(run.runtime)}" if run.runtime is not None else ""
-    return tail + (f" · attempt {run.attempt}" if (run.attempt or 1) > 1 else "")
+    # A task that replaced itself goes on in another attempt, which is no second try.
+    is_retry = run.attempt > 1 and (run.retries > 0 or not run.replaced)
+    return tail + (f" · attempt {run.attempt}" if is_retry else "")
 
 
 def _news(snapshot: Snapshot, clock: Clock) -> str:
