@@ -84,7 +84,7 @@ class Teller:
 
     def start(self, writer: Writer, run: str, attempt: str, *, pid: int = 7, **data: Any) -> Event:
         """Tell a `run.started` as a prefork child does."""
-        facts = {
+        facts: dict[str, Any] = {
             "task": "shop.import",
             "tracked": True,
             "worker": "celery@a",
@@ -102,18 +102,29 @@ class Teller:
 
     def end(self, writer: Writer, kind: str, run: str, attempt: str | None, **data: Any) -> Event:
         """Tell an end by the child."""
-        return self.tell(writer, kind, run, attempt, **({"by": "child", "runtime": 0.25} | data))
+        return self.tell(writer, kind, run, attempt, **{"by": "child", "runtime": 0.25, **data})
 
     def report(self, writer: Writer, kind: str, run: str, *, pid: int | None = 7, **data: Any) -> Event:
         """Tell what the worker's main process saw: it knows no attempt id."""
-        facts = {"by": "main", "task": "shop.import", "worker": "celery@a", "queue": "celery", "pid": pid}
+        facts: dict[str, Any] = {
+            "by": "main",
+            "task": "shop.import",
+            "worker": "celery@a",
+            "queue": "celery",
+            "pid": pid,
+        }
         return self.tell(writer, kind, run, None, **(facts | data))
 
     def lose(
         self, shipper: Writer, gone: Writer, run: str, attempt: str, after: list[int], **data: Any
     ) -> Event:
         """Tell a loss by the shipper: `gone` has no event behind `after`."""
-        facts = {"by": "shipper", "task": "shop.import", "writer": gone.id, "after": after} | data
+        facts: dict[str, Any] = {
+            "by": "shipper",
+            "task": "shop.import",
+            "writer": gone.id,
+            "after": after,
+        } | data
         return self.tell(shipper, events.RUN_LOST, run, attempt, reason="its process died", **facts)
 
     def of(self, journal: str) -> list[Event]:
@@ -121,7 +132,7 @@ class Teller:
         return [event for one, event in self.told if one == journal]
 
 
-CHILD_ENDS = (
+CHILD_ENDS: tuple[tuple[str, dict[str, Any]], ...] = (
     (events.RUN_SUCCEEDED, {"result": [1, 2]}),
     (events.RUN_FAILED, {"error": {"type": "ValueError", "module": "builtins", "message": "no"}}),
     (events.RUN_RETRIED, {"retries": 0, "reason": "again"}),
@@ -130,13 +141,13 @@ CHILD_ENDS = (
     (events.RUN_REJECTED, {"requeue": True}),
     (events.RUN_TIMED_OUT, {"limit": "soft", "seconds": 2}),
 )
-MAIN_ENDS = (
+MAIN_ENDS: tuple[tuple[str, dict[str, Any]], ...] = (
     (events.RUN_LOST, {"reason": "signal 9 (SIGKILL)", "signal": "SIGKILL"}),
     (events.RUN_TIMED_OUT, {"limit": "hard", "seconds": 3}),
     (events.RUN_CANCELLED, {"terminated": True, "signal": "SIGTERM"}),
     (events.RUN_INTERRUPTED, {"how": "cold"}),
 )
-NEVER_RAN = (
+NEVER_RAN: tuple[tuple[str, dict[str, Any]], ...] = (
     (events.RUN_CANCELLED, {"terminated": False}),
     (events.RUN_EXPIRED, {"expires": "2026-01-01T00:00:00"}),
 )
@@ -165,7 +176,12 @@ class _Run:
         draw, teller = self.draw, self.teller
         if draw(st.booleans()):
             producer = teller.writer(draw(st.sampled_from(JOURNALS)), "producer")
-            facts = {"task": "shop.import", "trigger": "api", "canvas": self.name, "retries": 0}
+            facts: dict[str, Any] = {
+                "task": "shop.import",
+                "trigger": "api",
+                "canvas": self.name,
+                "retries": 0,
+            }
             teller.tell(producer, events.RUN_QUEUED, self.name, None, tenant=self.tenant, **facts)
         if draw(st.integers(0, 9)) == 0:
             kind, data = draw(st.sampled_from(NEVER_RAN))
@@ -189,7 +205,7 @@ class _Run:
         started = draw(st.integers(0, 9)) > 0
         if started:
             stages = draw(st.sampled_from([None, [["a", 1], ["b", 2]]]))
-            facts = {"retries": retries, "tenant": self.tenant, "stages": stages}
+            facts: dict[str, Any] = {"retries": retries, "tenant": self.tenant, "stages": stages}
             teller.start(child, self.name, attempt, pid=pid, **facts)
         self._body(child, attempt)
         if draw(st.integers(0, 2)) == 0:
@@ -215,7 +231,11 @@ class _Run:
             stage = draw(st.integers(1, 3))
             i = next(number)
             if what == 0:
-                data = {"stage": stage, "name": "abc"[stage - 1], "total": draw(st.sampled_from([None, 5]))}
+                data: dict[str, Any] = {
+                    "stage": stage,
+                    "name": "abc"[stage - 1],
+                    "total": draw(st.sampled_from([None, 5])),
+                }
                 teller.tell(writer, events.STAGE_STARTED, run, attempt, **data)
             elif what == 1:
                 data = {
@@ -267,7 +287,7 @@ class _Run:
 
 def _worker(draw: st.DrawFn, teller: Teller) -> None:
     main = teller.writer(JOURNALS[0], "main")
-    facts = {"worker": "celery@a", "host": "a", "pid": 3}
+    facts: dict[str, Any] = {"worker": "celery@a", "host": "a", "pid": 3}
     for kind in (events.WORKER_STARTED, events.HOST_BEAT, events.WORKER_STOPPING, events.WORKER_STOPPED):
         if draw(st.booleans()):
             teller.tell(main, kind, None, None, **facts)
