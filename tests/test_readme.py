@@ -145,3 +145,11 @@ def test_links_lead_somewhere() -> None:
     links = re.findall(r"\]\(([^)#]+)\)", README) + re.findall(r"`(docs/\S+|docker-compose.yml)`", README)
 
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_documentation_names_every_page() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    links = re.findall(r"\]\(([^)#]+)\)", index)
+
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"} <= set(links)
