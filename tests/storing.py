@@ -52,6 +52,7 @@ def emptied(store: Store) -> Store:
         for table in store.tables.metadata.tables.values():
             if table.name != "info":
                 connection.execute(table.delete())
+    store._writer = type(store._writer)(store.tables)  # it remembers names that have a row
     return store
 
 

@@ -79,7 +79,8 @@ def run_id_of(row: RunRow) -> str:
 def _run(row: RunRow, face: AttemptState | None, metadata: dict[str, Any], as_of: float | None) -> Run:
     doc = doc_of(row)
     full_id = doc.full_id or row.id
-    end = merge.effective_end(face) if face is not None else None
+    outcome = merge.outcome_of(face) if face is not None else None
+    end, ran = (outcome.end, outcome.facts) if outcome is not None else (None, {})
     start = face.start.data if face is not None and face.start is not None else {}
     facts = start or (doc.queued.data if doc.queued is not None else {})
     upstream = doc.upstream if _is_upstreams(row, doc, face) else None
@@ -93,8 +94,8 @@ def _run(row: RunRow, face: AttemptState | None, metadata: dict[str, Any], as_of
         trigger=row.trigger,
         user=row.user,
         queue=row.queue,
-        worker=merge.text(merge.fact(face, "worker", end), 255) if face is not None else None,
-        host=merge.text(merge.fact(face, "host", end), 255) if face is not None else None,
+        worker=merge.text(ran.get("worker"), 255),
+        host=merge.text(ran.get("host"), 255),
         percent=face.percent if face is not None else None,
         stage=glance.name or None,
         current=glance.current,
@@ -108,7 +109,7 @@ def _run(row: RunRow, face: AttemptState | None, metadata: dict[str, Any], as_of
         runtime=row.runtime,
         attempt=row.attempts,
         attempts=row.attempts,
-        retries=_retries(face, end),
+        retries=merge.integer(ran.get("retries")) or 0,
         tracked=start.get("tracked") is True,
         error=_error(upstream or end),
         result=end.data.get("result") if end is not None else None,
@@ -132,8 +133,8 @@ def _run(row: RunRow, face: AttemptState | None, metadata: dict[str, Any], as_of
 def _attempt(
     run: RunRow, view: View, state: AttemptState, number: int, starts: Mapping[str, float]
 ) -> Attempt:
-    end = merge.effective_end(state)
-    measured = merge.runtime(state, end)
+    outcome = merge.outcome_of(state)
+    end, ran = outcome.end, outcome.facts
     start = state.start.data if state.start is not None else {}
     folder = None
     if view.placeholder == REAL:
@@ -144,16 +145,16 @@ def _attempt(
         run_id=run_id_of(run),
         number=number,
         state=view.state,
-        task=merge.text(merge.fact(state, "task", end), 255) or "",
-        worker=merge.text(merge.fact(state, "worker", end), 255),
-        host=merge.text(merge.fact(state, "host", end), 255),
+        task=merge.text(ran.get("task"), 255) or "",
+        worker=merge.text(ran.get("worker"), 255),
+        host=merge.text(ran.get("host"), 255),
         pid=view.pid,
         pool=merge.text(start.get("pool"), 64),
-        queue=merge.text(merge.fact(state, "queue", end), 255),
+        queue=merge.text(ran.get("queue"), 255),
         started_at=view.started_at if view.placeholder != NEVER_STARTED else None,
         ended_at=view.ended_at,
-        runtime=measured[0] if measured is not None else None,
-        retries=_retries(state, end),
+        runtime=outcome.runtime,
+        retries=merge.integer(ran.get("retries")) or 0,
         redelivered=start.get("redelivered") is True,
         error=_error(end),
         result=end.data.get("result") if end is not None else None,
@@ -163,7 +164,7 @@ def _attempt(
         log_folder=folder,
         placeholder=view.placeholder != REAL,
         usage=usage if isinstance(usage, dict) else None,
-        clock=measured[1] if measured is not None else None,
+        clock=outcome.clock,
         ended_by=("child", "main", "shipper")[end.rank] if end is not None else None,
         events_dropped=state.events_dropped,
     )
@@ -246,7 +247,7 @@ def _is_upstreams(row: RunRow, doc: RunDoc, face: AttemptState | None) -> bool:
     if doc.upstream is None or row.state != "failed":
         return False
     end = merge.effective_end(face) if face is not None else None
-    return end is None or end.state.value != "failed"
+    return end is None or end.state != "failed"
 
 
 def _upstream_reason(upstream: End) -> str:
@@ -256,10 +257,6 @@ def _upstream_reason(upstream: End) -> str:
 def _error(end: End | None) -> dict[str, Any] | None:
     error = end.data.get("error") if end is not None else None
     return error if isinstance(error, dict) else None
-
-
-def _retries(state: AttemptState | None, end: End | None) -> int:
-    return merge.integer(merge.fact(state, "retries", end)) or 0 if state is not None else 0
 
 
 def _waited(row: RunRow) -> float | None:

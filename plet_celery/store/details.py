@@ -7,8 +7,8 @@ Reads the rows that a batch touches, merges by the pure functions of `stages`, `
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
@@ -17,17 +17,14 @@ from sqlalchemy.schema import Table
 
 from plet_celery.events import Event
 from plet_celery.store import eventrows, logtext, merge, series, stages
-from plet_celery.store.gather import Batch
+from plet_celery.store.gather import Batch, Owner
 from plet_celery.store.limits import IngestLimits
 from plet_celery.store.load import RunWork, batched, select_in
 from plet_celery.store.schema import META_KEY_MAX, META_VALUE_MAX, Tables, fit
 from plet_celery.store.writes import Writes
 
-METADATA_MAX = 200
+METADATA_MAX: Final = 200
 """Keys of a run's metadata; the first by name are kept."""
-
-Owner = tuple[str, str]
-"""(run id, attempt id)."""
 
 
 @dataclass
@@ -40,8 +37,17 @@ class Details:
     limits: IngestLimits
     works: Mapping[str, RunWork]
     writes: Writes
-    known: set[Owner] = field(default_factory=set)
-    """Attempts that have rows already."""
+
+    def fold(self, batch: Batch) -> None:
+        """Merge all that lies below the attempts of a batch."""
+        if batch.stages:
+            self.stages(batch.stages)
+        if batch.logs:
+            self.logs(batch.logs)
+        if batch.measures:
+            self.measures(batch.measures)
+        if batch.rows:
+            self.event_rows(batch.rows)
 
     def stages(self, found: Mapping[Owner, Sequence[Event]]) -> None:
         """Merge stages, and tell each attempt which one runs and which one failed."""
@@ -174,16 +180,13 @@ class Details:
             if owner[1]:
                 self._state(owner).events_dropped = sum(map(eventrows.count_bits, bits.values()))
 
-    def metadata(self, batch: Batch) -> None:
-        """Merge metadata: each key's newest value wins; the row's text is what filters compare."""
-        found = {run: one.metadata for run, one in batch.runs.items() if one.metadata}
+    def metadata(self, work: RunWork, found: Sequence[Event]) -> None:
+        """Merge a run's metadata: each key's newest value wins; the row's text is what filters compare."""
+        if not found:
+            return
         table = self.tables.run_metadata
-        stored: dict[str, dict[str, Any]] = {}
-        old = [run for run in found if self.works[run].row is not None]
-        for row in select_in(self.connection, table, table.c.run_id, old):
-            stored.setdefault(row.run_id, {})[row.key] = row
-        for run, events in found.items():
-            self._set_metadata(run, events, stored.get(run, {}))
+        stored = select_in(self.connection, table, table.c.run_id, [work.id]) if work.before else ()
+        self._set_metadata(work.id, found, {row.key: row for row in stored})
 
     def _set_metadata(self, run: str, events: Sequence[Event], rows: Mapping[str, Any]) -> None:
         table, work = self.tables.run_metadata, self.works[run]
@@ -206,7 +209,16 @@ class Details:
                 work.changed = True
 
     def _state(self, owner: Owner) -> merge.AttemptState:
-        return self.works[owner[0]].states[owner[1]]
+        state = self.works[owner[0]].attempts[owner[1]].state
+        assert state is not None
+        return state
+
+    def _is_stored(self, owner: Owner) -> bool:
+        run, attempt = owner
+        if not attempt:
+            return True
+        known = self.works[run].attempts.get(attempt)
+        return known is not None and known.stored is not None
 
     def _put(self, table: Table, owner: Owner, row: tuple[Any, ...], stored: Any) -> None:
         if self.writes.put(table, tuple(row), tuple(stored) if stored is not None else None):
@@ -228,7 +240,7 @@ class Details:
         *where: sa.ColumnElement[bool],
         columns: Sequence[sa.ColumnElement[Any]] | None = None,
     ) -> Iterable[Any]:
-        owners = [owner for owner in found if owner in self.known]
+        owners = [owner for owner in found if self._is_stored(owner)]
         runs = sorted({run for run, _ in owners})
         for some in batched(sorted({attempt for _, attempt in owners})):
             mine = table.c.attempt_id.in_(some)

@@ -85,6 +85,14 @@ def has_row(event: Event) -> bool:
     return kind not in _NO_ROW
 
 
+def drops_of(found: Iterable[Event]) -> dict[Place, int]:
+    """Return how many events each report of dropped ones counts, by the report's place."""
+    return {
+        (event.wall, event.writer, event.segment, event.offset): integer(event.data.get("count")) or 0
+        for event in found
+    }
+
+
 def row_of(event: Event, run: str, journal: str) -> Row:
     """Return an event's row."""
     data: dict[str, Any] = event.data

@@ -37,8 +37,8 @@ def write_workers(connection: Connection, tables: Tables, journal: str, batch: B
     if batch.beats:
         newest = max(batch.beats, key=merge.stamp_of)
         keep_beat(connection, tables, journal, newest.wall, newest.data)
-    if batch.rows:
-        _add_rows(connection, tables, journal, batch.rows, writes)
+    if batch.hostly:
+        _add_rows(connection, tables, journal, batch.hostly, writes)
 
 
 def keep_beat(connection: Connection, tables: Tables, journal: str, at: float, facts: Any) -> None:

@@ -6,7 +6,7 @@ for each other in one order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,12 +16,12 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.schema import Table
 
 from plet_celery.events import END_STATES, EVENTS_DROPPED
-from plet_celery.store import eventrows
+from plet_celery.store import bulk, eventrows
 from plet_celery.store.gather import Batch
-from plet_celery.store.merge import AttemptState, End
+from plet_celery.store.merge import AttemptState, End, Outcome, rank_of
 from plet_celery.store.merge import integer as as_integer
 from plet_celery.store.schema import Tables
-from plet_celery.store.settle import Report, RunDoc, RunRow, View
+from plet_celery.store.settle import Report, RunDoc, RunRow, View, by_start
 
 _AT_ONCE: Final = 500
 """Values in one IN list: more make the statement's text long, fewer make more statements."""
@@ -32,7 +32,22 @@ state_of: Final = msgspec.json.Decoder(AttemptState).decode
 _data_of: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-@dataclass
+@dataclass(slots=True)
+class AttemptWork:
+    """An attempt under merge."""
+
+    id: str
+    view: View | None = None
+    """As its columns had it, then as it becomes; None once it is gone."""
+    state: AttemptState | None = None
+    """In full: of those that the batch tells of, and of others when they are needed."""
+    outcome: Outcome | None = None
+    """What `state` amounts to, once the run is settled."""
+    stored: tuple[Any, ...] | None = None
+    """Its row as it was read in full."""
+
+
+@dataclass(slots=True)
 class RunWork:
     """A run under merge: what was stored, and what it becomes."""
 
@@ -41,54 +56,64 @@ class RunWork:
     before: RunRow | None = None
     """The row as it was stored, once `row` is the new one."""
     doc: RunDoc = field(default_factory=RunDoc)
-    views: dict[str, View] = field(default_factory=dict)
-    states: dict[str, AttemptState] = field(default_factory=dict)
-    """Attempts in full: at least those that the batch tells of."""
-    stored: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    """Rows of the attempts in `states` as they were read."""
+    attempts: dict[str, AttemptWork] = field(default_factory=dict)
     reports: list[Report] = field(default_factory=list)
     dropped: int = 0
     changed: bool = False
 
+    def views(self) -> list[View]:
+        """Return the attempts that there are, by start."""
+        found = [one.view for one in self.attempts.values() if one.view is not None]
+        return by_start(found) if len(found) > 1 else found
 
-def load_runs(connection: Connection, tables: Tables, journal: str, batch: Batch) -> dict[str, RunWork]:
-    """Return the runs of a batch, with the attempts it tells of and the reports, as stored."""
-    works = {run: RunWork(run) for run in sorted(batch.runs)}
-    for row in select_in(connection, tables.run, tables.run.c.id, works, lock=True):
-        work = works[row.id]
-        work.row = RunRow(*row)
+
+def load_runs(
+    connection: Connection, tables: Tables, journal: str, batch: Batch, plain: Container[str]
+) -> dict[str, RunWork]:
+    """Return the runs of a batch, with the attempts it tells of and the reports, as stored.
+
+    Args:
+        plain: runs to be left out if they are not stored.
+    """
+    ids = sorted(batch.attempts)
+    works = {run: RunWork(run) for run in ids if run not in plain}
+    known = []
+    for found in bulk.fetch(connection, tables.run, ids, lock=True):
+        row = RunRow(*found)
+        work = works.setdefault(row.id, RunWork(row.id))
+        known.append(work)
+        work.row = row
         work.dropped = row.dropped
         if row.doc is not None:
             work.doc = _doc_of(row.doc)
-    known = [work for work in works.values() if work.row is not None]
     if known:
         _load_views(connection, tables, known)
         _load_reports(connection, tables, known)
-        load_states(connection, tables, {work.id: (work, _needed(work, journal, batch)) for work in known})
+        load_states(connection, tables, [(work, _needed(work, journal, batch)) for work in known])
     return works
 
 
 def load_states(
-    connection: Connection, tables: Tables, wanted: Mapping[str, tuple[RunWork, Iterable[str]]]
+    connection: Connection, tables: Tables, wanted: Iterable[tuple[RunWork, Iterable[str]]]
 ) -> None:
-    """Read attempts in full, those that are not read yet."""
-    missing = {
-        (run, attempt)
-        for run, (work, ids) in wanted.items()
-        for attempt in ids
-        if attempt in work.views and attempt not in work.states
-    }
+    """Read attempts in full, those that are stored and not read yet."""
+    missing: dict[tuple[str, str], AttemptWork] = {}
+    for work, ids in wanted:
+        for attempt in ids:
+            one = work.attempts.get(attempt)
+            if one is not None and one.state is None and one.view is not None:
+                missing[work.id, attempt] = one
     if not missing:
         return
-    attempt = tables.attempt
+    attempt_table = tables.attempt
     runs = sorted({run for run, _ in missing})
-    ids = sorted({found for _, found in missing})
-    for some in batched(ids):
-        for row in select_in(connection, attempt, attempt.c.run_id, runs, attempt.c.id.in_(some)):
-            if (row.run_id, row.id) in missing:
-                work = wanted[row.run_id][0]
-                work.states[row.id] = state_of(row.doc)
-                work.stored[row.id] = tuple(row)
+    for some in batched(sorted({attempt for _, attempt in missing})):
+        mine = attempt_table.c.id.in_(some)
+        for row in select_in(connection, attempt_table, attempt_table.c.run_id, runs, mine):
+            found = missing.get((row.run_id, row.id))
+            if found is not None:
+                found.state = state_of(row.doc)
+                found.stored = tuple(row)
 
 
 def load_drops(
@@ -110,12 +135,9 @@ def select_in(
     values: Iterable[Any],
     *where: sa.ColumnElement[bool],
     columns: Sequence[sa.ColumnElement[Any]] | None = None,
-    lock: bool = False,
 ) -> Iterator[Any]:
     """Yield the rows whose `column` is one of `values`, in key order within each statement."""
     statement = sa.select(*(columns or table.c)).order_by(*table.primary_key)
-    if lock:
-        statement = statement.with_for_update()
     for some in batched(sorted(values)):
         yield from connection.execute(statement.where(column.in_(some), *where))
 
@@ -130,17 +152,16 @@ def report_of(row: eventrows.Row) -> Report:
     """Return the report that an event row holds."""
     data = _data_of(row.data)
     stamp = (row.at, row.writer[:8], row.segment, row.offset)
-    rank = {"child": 0, "main": 1}.get(str(data.get("by")), 2)
-    end = End(kind=row.kind, stamp=stamp, data=data, rank=rank)
+    end = End(kind=row.kind, stamp=stamp, data=data, rank=rank_of(data))
     return Report(row.journal_id, as_integer(data.get("pid")), end, (row.writer, row.segment, row.offset))
 
 
 def _needed(work: RunWork, journal: str, batch: Batch) -> Iterable[str]:
-    found = batch.runs[work.id]
-    if not work.doc.reports and not found.reports:
-        return found.attempts
+    if not work.doc.reports and work.id not in batch.reports:
+        return batch.attempts[work.id]
     # A report may move from one attempt of this journal to another: then all of them are read.
-    return [view.id for view in work.views.values() if view.journal_id == journal]
+    mine = [one.id for one in work.attempts.values() if one.view and one.view.journal_id == journal]
+    return {*mine, *batch.attempts[work.id]}
 
 
 def _load_views(connection: Connection, tables: Tables, known: Sequence[RunWork]) -> None:
@@ -148,7 +169,7 @@ def _load_views(connection: Connection, tables: Tables, known: Sequence[RunWork]
     works = {work.id: work for work in known}
     columns = [attempt.c.run_id, *(attempt.c[name] for name in View._fields)]
     for row in select_in(connection, attempt, attempt.c.run_id, works, columns=columns):
-        works[row[0]].views[row[1]] = View(*row[1:])
+        works[row[0]].attempts[row[1]] = AttemptWork(row[1], View(*row[1:]))
 
 
 def _load_reports(connection: Connection, tables: Tables, known: Sequence[RunWork]) -> None:

@@ -10,21 +10,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from plet_celery import events
-from plet_celery.events import END_STATES, Event, RunState
-from plet_celery.store.schema import TENANT_MAX, WORD_MAX, fit
+from plet_celery.events import END_STATES, Event
+from plet_celery.store.schema import WORD_MAX, fit
 
 Stamp = tuple[float, str, int, int]
 """(wall, start of the writer's id, segment, offset): the order of events across writers."""
 
 # An attempt has one end, at most a few are reported. What lies beyond is noise of a broken recorder.
 ENDS_MAX: Final = 16
+_STATES: Final[Mapping[str, str]] = {kind: state.value for kind, state in END_STATES.items()}
 _RANKS: Final[Mapping[str, int]] = {"child": 0, "main": 1, "shipper": 2}
-_FACTS: Final = ("task", "queue", "tenant", "worker", "host", "pid", "started", "queued_at")
+FACTS: Final = frozenset({"task", "queue", "tenant", "worker", "host", "pid", "started", "queued_at"})
+"""What an end repeats of its start."""
 
 
 class End(msgspec.Struct, omit_defaults=True):
@@ -42,9 +44,9 @@ class End(msgspec.Struct, omit_defaults=True):
         return (self.rank, self.stamp)
 
     @property
-    def state(self) -> RunState:
+    def state(self) -> str:
         """The state it gives."""
-        return END_STATES.get(self.kind, RunState.LOST)
+        return _STATES[self.kind]
 
 
 class Start(msgspec.Struct):
@@ -79,8 +81,8 @@ class Contribution(msgspec.Struct, array_like=True):
 class AttemptState(msgspec.Struct, omit_defaults=True):
     """Everything the store knows of one attempt; the `doc` of its row."""
 
-    first: Stamp
-    """The smallest stamp of its events."""
+    first: Stamp | None = None
+    """The smallest stamp of its events, as long as its start is unknown."""
     start: Start | None = None
     ends: list[End] = msgspec.field(default_factory=list)
     """Ends that name this attempt, the smallest order first."""
@@ -97,6 +99,20 @@ class AttemptState(msgspec.Struct, omit_defaults=True):
     events_dropped: int = 0
     counted: Contribution | None = None
     placeholder: bool = False
+
+
+class Outcome(NamedTuple):
+    """What an attempt amounts to: which end counts, and what follows from it."""
+
+    end: End | None
+    facts: dict[str, Any]
+    """task, queue, tenant, worker, … as the start told them, else the end."""
+    started_at: float
+    runtime: float | None
+    clock: str | None
+    """`mono` or `wall`: what the runtime was measured with."""
+    is_recorded: bool
+    """Its start is known."""
 
 
 def stamp_of(event: Event) -> Stamp:
@@ -119,27 +135,32 @@ def integer(value: Any) -> int | None:
 
 def text(value: Any, limit: int) -> str | None:
     """Return a non-empty str that fits a column, or None."""
-    return fit(value, limit) if type(value) is str and value else None
+    if type(value) is not str or not value:
+        return None
+    return value if len(value) <= limit else fit(value, limit)
 
 
 def fold_attempt(state: AttemptState | None, found: Iterable[Event]) -> AttemptState:
     """Return the attempt's state with the facts of `found`; its stages, logs, measures go elsewhere."""
     for event in found:
-        stamp = (event.wall, event.writer[:8], event.segment, event.offset)
-        if state is None:
-            state = AttemptState(first=stamp)
-        elif stamp < state.first:
-            state.first = stamp
+        writer = event.writer
         position = (event.segment, event.offset)
-        newest = state.seen.get(event.writer)
-        if newest is None or newest < position:
-            state.seen[event.writer] = position
+        stamp = (event.wall, writer[:8], *position)
+        if state is None:
+            state = AttemptState(first=stamp, seen={writer: position})
+        else:
+            if state.first is not None and stamp < state.first:
+                state.first = stamp
+            newest = state.seen.get(writer)
+            if newest is None or newest < position:
+                state.seen[writer] = position
         kind = event.kind
         if kind == events.RUN_STARTED:
             if state.start is None or stamp < state.start.stamp:
                 state.start = Start(stamp, event.data)
+                state.first = None
         elif kind in END_STATES:
-            _add_end(state.ends, end_of(event))
+            _add_end(state.ends, End(kind, stamp, event.data, rank_of(event.data)))
         percent = number(event.data.get("percent"))
         if percent is not None and (state.percent is None or percent > state.percent):
             state.percent = min(percent, 100.0)
@@ -149,8 +170,13 @@ def fold_attempt(state: AttemptState | None, found: Iterable[Event]) -> AttemptS
 
 def end_of(event: Event) -> End:
     """Return the end that an event tells."""
-    rank = _RANKS.get(str(event.data.get("by")), 2)
-    return End(kind=event.kind, stamp=stamp_of(event), data=event.data, rank=rank)
+    return End(kind=event.kind, stamp=stamp_of(event), data=event.data, rank=rank_of(event.data))
+
+
+def rank_of(data: Mapping[str, Any]) -> int:
+    """Return how much the teller of an end is believed: 0 the most."""
+    by = data.get("by")
+    return _RANKS.get(by, 2) if type(by) is str else 2
 
 
 def effective_end(state: AttemptState) -> End | None:
@@ -160,66 +186,59 @@ def effective_end(state: AttemptState) -> End | None:
     any later event of that writer in this attempt, the loss is void.
     """
     best = state.report
+    if best is None and len(state.ends) == 1 and state.ends[0].rank < 2:
+        return state.ends[0]
     for end in state.ends:
         if (best is None or end.order < best.order) and not _is_void(end, state):
             best = end
     return best
 
 
-def fact(state: AttemptState, name: str, end: End | None) -> Any:
-    """Return a fact as the start told it, else as the end did."""
-    if state.start is not None and name in state.start.data:
-        return state.start.data[name]
-    return end.data.get(name) if end is not None else None
+def outcome_of(state: AttemptState) -> Outcome:
+    """Return what an attempt amounts to.
 
-
-def started_at(state: AttemptState, end: End | None) -> float:
-    """Return when the attempt started: by its start, else as its end knew, else its first event's time."""
-    if state.start is not None:
-        return state.start.stamp[0]
-    told = number(end.data.get("started")) if end is not None else None
-    return told if told is not None and told <= state.first[0] else state.first[0]
-
-
-def runtime(state: AttemptState, end: End | None) -> tuple[float, str] | None:
-    """Return (seconds, `mono` or `wall`), or None while it runs.
-
-    The child measures with its monotonic clock; else it is wall time, never negative. An end without
-    a start (a task revoked while it was queued) took no time at all: None.
+    Facts (task, queue, worker, …) are the start's, else the end's. The start's time is its own, else what
+    the end knew of it, else that of the first event. The child measures its runtime with a monotonic
+    clock; else it is wall time, never negative. An end without a start (a task revoked while it was
+    queued) took no time at all: None.
     """
+    end, start = effective_end(state), state.start
+    if start is not None:
+        facts, started, has_run = start.data, start.stamp[0], True
+    else:
+        first = state.first[0] if state.first is not None else 0.0
+        if end is None:
+            return Outcome(None, {}, first, None, None, False)
+        told = number(end.data.get("started"))
+        facts, has_run = end.data, told is not None
+        started = told if told is not None and told <= first else first
     if end is None:
-        return None
+        return Outcome(None, facts, started, None, None, True)
     measured = number(end.data.get("runtime"))
     if measured is not None:
-        return max(0.0, measured), "mono"
-    if state.start is None and number(end.data.get("started")) is None:
-        return None
-    return max(0.0, end.stamp[0] - started_at(state, end)), "wall"
+        return Outcome(end, facts, started, max(0.0, measured), "mono", start is not None)
+    if has_run:
+        return Outcome(end, facts, started, max(0.0, end.stamp[0] - started), "wall", start is not None)
+    return Outcome(end, facts, started, None, None, False)
 
 
 def writer_of(state: AttemptState) -> str:
     """Return the writer of the start (of the first event, where that is unknown)."""
+    if len(state.seen) == 1:
+        return next(iter(state.seen))
     stamp = state.start.stamp if state.start is not None else state.first
-    return next((writer for writer in state.seen if writer[:8] == stamp[1]), stamp[1])
-
-
-def tenant_of(state: AttemptState, end: End | None) -> str:
-    """Return the tenant, empty by default."""
-    return text(fact(state, "tenant", end), TENANT_MAX) or ""
+    name = stamp[1] if stamp is not None else ""
+    return next((writer for writer in state.seen if writer[:8] == name), name)
 
 
 def slim(state: AttemptState) -> AttemptState:
     """Return the state as it is stored: what the start says is not repeated by the ends."""
     if len(state.seen) > 1:
         state.seen = dict(sorted(state.seen.items()))
-    if state.start is None:
-        return state
-    known = state.start.data
-    for end in state.ends:
-        data = end.data
-        if any(name in data and name in known for name in _FACTS):
-            # `started` is the start's own stamp.
-            end.data = {k: v for k, v in data.items() if not (k == "started" or (k in _FACTS and k in known))}
+    if state.start is not None:
+        for end in state.ends:
+            if not FACTS.isdisjoint(end.data):
+                end.data = {name: value for name, value in end.data.items() if name not in FACTS}
     return state
 
 
@@ -249,6 +268,9 @@ def attempt_key(attempt: str) -> str:
 
 
 def _add_end(ends: list[End], end: End) -> None:
+    if not ends:
+        ends.append(end)
+        return
     if any(known.stamp == end.stamp for known in ends):
         return
     ends.append(end)

@@ -6,7 +6,6 @@ writes its rows; readers add journals up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Final
 
 import sqlalchemy as sa
@@ -14,9 +13,8 @@ from sqlalchemy.engine import Connection
 
 from plet_celery.store import bulk, merge
 from plet_celery.store.histogram import bin_of
-from plet_celery.store.load import select_in
-from plet_celery.store.merge import AttemptState, Contribution, End
-from plet_celery.store.schema import QUEUE_MAX, TASK_MAX, Tables
+from plet_celery.store.merge import Contribution, Outcome
+from plet_celery.store.schema import QUEUE_MAX, TASK_MAX, TENANT_MAX, Tables
 
 BUCKET_SECONDS: Final = 300
 OTHER: Final = "other"
@@ -25,94 +23,127 @@ OTHER: Final = "other"
 Series = tuple[int, str, str, str, str]
 
 
-def contribution(state: AttemptState, end: End | None, tenant: str) -> Contribution | None:
-    """Return what an attempt with this end adds; nothing while it runs.
+class _Sum:
+    """Changes of one series."""
 
-    Args:
-        tenant: the attempt's own, or `other`.
-    """
-    if end is None:
-        return None
-    ended = end.stamp[0]
-    measured = merge.runtime(state, end)
-    queued = merge.number(merge.fact(state, "queued_at", end))
-    waited = (
-        max(0.0, merge.started_at(state, end) - queued)
-        if queued is not None and measured is not None
-        else None
-    )
-    return Contribution(
-        int(ended // BUCKET_SECONDS) * BUCKET_SECONDS,
-        merge.text(merge.fact(state, "task", end), TASK_MAX) or "",
-        merge.text(merge.fact(state, "queue", end), QUEUE_MAX) or "",
-        tenant,
-        end.state.value,
-        round(measured[0] * 1e6) if measured is not None else None,
-        round(waited * 1e6) if waited is not None else None,
-    )
+    __slots__ = ("counts", "runtime", "waited")
+
+    def __init__(self) -> None:
+        self.counts = [0, 0, 0, 0, 0]
+        """count, then count and sum of runtime, count and sum of waited."""
+        self.runtime: dict[int, int] = {}
+        self.waited: dict[int, int] = {}
+
+    def add(self, one: Contribution, sign: int) -> None:
+        counts = self.counts
+        counts[0] += sign
+        if one.runtime_us is not None:
+            counts[1] += sign
+            counts[2] += sign * one.runtime_us
+            place = bin_of(one.runtime_us / 1e6)
+            self.runtime[place] = self.runtime.get(place, 0) + sign
+        if one.waited_us is not None:
+            counts[3] += sign
+            counts[4] += sign * one.waited_us
+            place = bin_of(one.waited_us / 1e6)
+            self.waited[place] = self.waited.get(place, 0) + sign
 
 
 class Delta:
     """Changes of one journal's rollups, gathered over a batch."""
 
-    def __init__(self, journal: str) -> None:
+    def __init__(self, connection: Connection, tables: Tables, journal: str, tenants_max: int) -> None:
+        self._connection = connection
+        self._tables = tables
         self._journal = journal
-        self._sums: dict[Series, list[int]] = {}
-        self._bins: dict[tuple[Series, str, int], int] = {}
+        self._tenants_max = tenants_max
+        self._tenants: set[str] | None = None
+        self._new_tenants: list[str] = []
+        self._sums: dict[Series, _Sum] = {}
         self._takes = False
+
+    def contribution(self, outcome: Outcome) -> Contribution | None:
+        """Return what an attempt adds; nothing while it runs."""
+        end, facts, runtime = outcome.end, outcome.facts, outcome.runtime
+        if end is None:
+            return None
+        queued = merge.number(facts.get("queued_at")) if runtime is not None else None
+        return self.made(
+            end.stamp[0],
+            merge.text(facts.get("task"), TASK_MAX) or "",
+            merge.text(facts.get("queue"), QUEUE_MAX),
+            merge.text(facts.get("tenant"), TENANT_MAX) or "",
+            end.state,
+            runtime,
+            outcome.started_at - queued if queued is not None else None,
+        )
+
+    def made(
+        self,
+        ended: float,
+        task: str,
+        queue: str | None,
+        tenant: str,
+        state: str,
+        runtime: float | None,
+        waited: float | None,
+    ) -> Contribution:
+        """Return a contribution of these facts; a tenant above the cap counts as `other`."""
+        return Contribution(
+            int(ended // BUCKET_SECONDS) * BUCKET_SECONDS,
+            task,
+            queue or "",
+            self._tenant(tenant),
+            state,
+            round(runtime * 1e6) if runtime is not None else None,
+            max(0, round(waited * 1e6)) if waited is not None else None,
+        )
 
     def replace(self, old: Contribution | None, new: Contribution | None) -> None:
         """Take away what an attempt had added, add what it adds now."""
-        if old == new:
-            return
         if old is not None:
+            if old == new:
+                return
             self._takes = True
-            self._add(old, -1)
+            self._sum(old).add(old, -1)
         if new is not None:
-            self._add(new, 1)
+            self._sum(new).add(new, 1)
 
-    def write(self, connection: Connection, tables: Tables) -> None:
+    def write(self) -> None:
         """Add the changes to the stored rows; rows that reach zero are deleted."""
-        sums = [
-            (self._journal, *series, *counts) for series, counts in sorted(self._sums.items()) if any(counts)
-        ]
-        bins = [
-            (self._journal, *series, measure, number, count)
-            for (series, measure, number), count in sorted(self._bins.items())
-            if count
-        ]
+        tables, connection = self._tables, self._connection
+        sums, bins = [], []
+        for series in sorted(self._sums):
+            found, key = self._sums[series], (self._journal, *series)
+            if any(found.counts):
+                sums.append((*key, *found.counts))
+            for measure, places in (("runtime", found.runtime), ("waited", found.waited)):
+                bins += [(*key, measure, place, count) for place, count in sorted(places.items()) if count]
         bulk.add(connection, tables.rollup, sums)
         bulk.add(connection, tables.rollup_bin, bins)
+        bulk.insert(connection, tables.rollup_tenant, [(self._journal, one) for one in self._new_tenants])
         if self._takes:
             buckets = sorted({series[0] for series in self._sums})
             for table in (tables.rollup, tables.rollup_bin):
                 mine = sa.and_(table.c.journal_id == self._journal, table.c.bucket.in_(buckets))
                 connection.execute(table.delete().where(mine, table.c.count == 0))
 
-    def _add(self, one: Contribution, sign: int) -> None:
+    def _sum(self, one: Contribution) -> _Sum:
         series = (one.bucket, one.task, one.queue, one.tenant, one.state)
-        sums = self._sums.setdefault(series, [0, 0, 0, 0, 0])
-        sums[0] += sign
-        for at, measure, duration in ((1, "runtime", one.runtime_us), (3, "waited", one.waited_us)):
-            if duration is not None:
-                sums[at] += sign
-                sums[at + 1] += sign * duration
-                place = (series, measure, bin_of(duration / 1e6))
-                self._bins[place] = self._bins.get(place, 0) + sign
+        found = self._sums.get(series)
+        if found is None:
+            found = self._sums[series] = _Sum()
+        return found
 
-
-def known_tenants(
-    connection: Connection, tables: Tables, journal: str, tenants: Iterable[str], limit: int
-) -> set[str]:
-    """Return which tenants have rollups of their own; new ones get them below `limit`."""
-    table = tables.rollup_tenant
-    wanted = sorted(set(tenants))
-    mine = table.c.journal_id == journal
-    known = {row.tenant for row in select_in(connection, table, table.c.tenant, wanted, mine)}
-    missing = [tenant for tenant in wanted if tenant not in known]
-    if missing:
-        count = connection.execute(sa.select(sa.func.count()).select_from(table).where(mine)).scalar_one()
-        taken: Sequence[str] = missing[: max(0, limit - count)]
-        bulk.insert(connection, table, [(journal, tenant) for tenant in taken])
-        known.update(taken)
-    return known
+    def _tenant(self, tenant: str) -> str:
+        """Return the tenant under which one is counted: the first ones have rows of their own."""
+        if self._tenants is None:
+            table = self._tables.rollup_tenant
+            query = sa.select(table.c.tenant).where(table.c.journal_id == self._journal)
+            self._tenants = set(self._connection.execute(query).scalars())
+        if tenant not in self._tenants:
+            if len(self._tenants) >= self._tenants_max:
+                return OTHER
+            self._tenants.add(tenant)
+            self._new_tenants.append(tenant)
+        return tenant

@@ -32,8 +32,9 @@ _decoder: Final = msgspec.json.Decoder(list[Point])
 
 
 def thinned(points: Iterable[Point], limit: int) -> list[Point]:
-    """Return at most `limit` points, each (number, writer) once, in their order."""
-    unique = sorted({(point.number, point.writer): point for point in points}.values(), key=_order)
+    """Return at most `limit` points, each (number, writer) once (the latest), in their order."""
+    by_time = sorted(points, key=lambda point: (point.at, point.value))
+    unique = sorted({(point.number, point.writer): point for point in by_time}.values(), key=_order)
     if len(unique) <= limit:
         return unique
     # Exactly `limit` remain, else a point that was dropped would find room when it is repeated.

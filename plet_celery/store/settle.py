@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from plet_celery.events import RunState
+from plet_celery.events import Event, RunState
 from plet_celery.paths import run_digest, short_id
 from plet_celery.store import merge
-from plet_celery.store.merge import AttemptState, End, Start
+from plet_celery.store.merge import AttemptState, End, Outcome, Start
 from plet_celery.store.schema import ID_MAX, QUEUE_MAX, TASK_MAX, TENANT_MAX, WORD_MAX, fit
 
 DAY: Final = 86_400.0
@@ -63,6 +63,8 @@ class RunDoc(msgspec.Struct, omit_defaults=True):
     """The newest failure of an earlier chain step that ended this run before it ran."""
     reports: bool = False
     """Ends that name no attempt lie among the events."""
+    told_at: float | None = None
+    """When dropped events were first told of it: all that may be known of a run."""
     starts: list[float] | None = None
     """The starts that name its log folders, where they are not just the run's own start."""
 
@@ -93,10 +95,15 @@ class RunRow(NamedTuple):
     log_lines: int
     dropped: int
     expires_at: float | None
+    doc: str | None
     journal_id: str
     change_seq: int
     version: int
-    doc: str | None
+
+    @property
+    def facts(self) -> tuple[Any, ...]:
+        """The row without its place among the changes: what says whether it has changed."""
+        return self[:-3]
 
 
 @dataclass(frozen=True)
@@ -107,9 +114,10 @@ class Retention:
     others: float = 90 * DAY
 
 
-def view_of(attempt: str, journal: str, state: AttemptState, end: End | None) -> View:
-    """Return the view of an attempt; `end` is its effective one."""
-    pid = merge.integer(merge.fact(state, "pid", end))
+def view_of(attempt: str, journal: str, state: AttemptState, outcome: Outcome) -> View:
+    """Return the view of an attempt."""
+    end = outcome.end
+    pid = outcome.facts.get("pid")
     placeholder = REAL
     if state.placeholder:
         told = end is not None and merge.number(end.data.get("started")) is not None
@@ -117,10 +125,10 @@ def view_of(attempt: str, journal: str, state: AttemptState, end: End | None) ->
     return View(
         attempt,
         journal,
-        pid,
-        end.state.value if end is not None else "running",
-        merge.started_at(state, end),
-        end.stamp[0] if end is not None else None,
+        pid if type(pid) is int else None,
+        "running" if end is None else end.state,
+        outcome.started_at,
+        None if end is None else end.stamp[0],
         1 if end is not None and end.data.get("replaced") is True else 0,
         placeholder,
         state.log_lines,
@@ -128,7 +136,7 @@ def view_of(attempt: str, journal: str, state: AttemptState, end: End | None) ->
 
 
 def by_start(views: Iterable[View]) -> list[View]:
-    """Return attempts in the order of their starts: their ordinals are 1, 2, …"""
+    """Return the attempts in the order of their starts: their ordinals are 1, 2, …"""
     return sorted(views, key=_start_order)
 
 
@@ -143,20 +151,23 @@ def run_state(queued: bool, attempts: Sequence[View], upstream: float | None) ->
     Any success counts for good; else the last attempt decides. `self.replace` ends its attempt with
     Ignore and the id goes on elsewhere: running. See docs/run-states.md.
     """
-    if any(attempt.state == "succeeded" for attempt in attempts):
-        return RunState.SUCCEEDED.value
+    for attempt in attempts:
+        if attempt.state == "succeeded":
+            return "succeeded"
     if upstream is not None and not any(a.state == "running" or a.started_at > upstream for a in attempts):
-        return RunState.FAILED.value
+        return "failed"
     if not attempts:
-        return RunState.QUEUED.value
+        return "queued"
     last = attempts[-1]
     if last.state == "ignored" and last.replaced:
-        return RunState.RUNNING.value
+        return "running"
     return last.state
 
 
 def face_of(attempts: Sequence[View]) -> View | None:
     """Return the attempt that a run shows: the last that succeeded, else the last."""
+    if len(attempts) == 1:
+        return attempts[0]
     succeeded = [attempt for attempt in attempts if attempt.state == "succeeded"]
     return (succeeded or attempts)[-1] if attempts else None
 
@@ -185,62 +196,67 @@ def match(
 
 
 def make_row(
-    *,
     run: str,
     doc: RunDoc,
     attempts: Sequence[View],
-    states: Mapping[str, AttemptState],
+    first: Outcome | None,
+    face: Outcome | None,
+    *,
     dropped: int,
     retention: Retention,
+    place: tuple[str, int, int],
 ) -> RunRow:
-    """Return a run's row, without its place among the changes.
+    """Return a run's row.
 
     Args:
         attempts: all of them, by start.
-        states: at least of the first and of the face attempt.
+        first: what the first one amounts to.
+        face: the same of the one that the run shows (`face_of`).
+        place: its place among the changes: journal id, change_seq, version.
     """
     upstream = doc.upstream
     state = run_state(doc.queued is not None, attempts, upstream.stamp[0] if upstream else None)
-    first = states[attempts[0].id] if attempts else None
-    face = face_of(attempts)
-    facts = _Facts(doc, first)
+    view = face_of(attempts)
+    facts = _facts(doc, first)
+    text = merge.text
     started = started_at(attempts)
+    replaced, log_lines = (view.replaced, view.log_lines) if view is not None else (0, 0)
+    if len(attempts) > 1:
+        replaced = max(attempt.replaced for attempt in attempts)
+        log_lines = sum(attempt.log_lines for attempt in attempts)
     queued_at = doc.queued.stamp[0] if doc.queued is not None else merge.number(facts.get("queued_at"))
-    ended = _ended_at(state, face, upstream)
-    known = [
-        moment for moment in (queued_at, attempts[0].started_at if attempts else None) if moment is not None
-    ]
-    canvas, parent = facts.text("canvas", ID_MAX), facts.text("parent", ID_MAX)
-    keep = retention.succeeded if state == "succeeded" else retention.others
+    ended = _ended_at(state, view, upstream)
+    created = attempts[0].started_at if attempts else ended or doc.told_at
+    if queued_at is not None and (created is None or queued_at < created):
+        created = queued_at
+    canvas, parent = text(facts.get("canvas"), ID_MAX), text(facts.get("parent"), ID_MAX)
     return RunRow(
         run,
         None if short_id(run) == run[:8] else run_digest(doc.full_id or run),
-        facts.text("task", TASK_MAX) or "",
+        text(facts.get("task"), TASK_MAX) or "",
         state,
-        facts.text("tenant", TENANT_MAX) or "",
-        facts.text("trigger", WORD_MAX) or "",
-        facts.text("user", 255),
-        facts.text("queue", QUEUE_MAX),
-        min(known) if known else (ended or 0.0),
+        text(facts.get("tenant"), TENANT_MAX) or "",
+        text(facts.get("trigger"), WORD_MAX) or "",
+        text(facts.get("user"), 255),
+        text(facts.get("queue"), QUEUE_MAX),
+        created or 0.0,
         queued_at,
         started,
         ended,
-        _runtime(started, ended, attempts, face, states),
+        _runtime(started, ended, attempts, face),
         len(attempts),
-        face.id if face is not None else None,
-        1 if any(attempt.replaced for attempt in attempts) else 0,
+        view.id if view is not None else None,
+        replaced,
         # A run's own id says nothing: the index holds members of real canvases only.
         canvas if canvas != run else None,
-        facts.text("root", ID_MAX) or None,
+        text(facts.get("root"), ID_MAX),
         parent if parent != run else None,
-        facts.text("group", ID_MAX),
-        sum(attempt.log_lines for attempt in attempts),
+        text(facts.get("group"), ID_MAX),
+        log_lines,
         dropped,
-        ended + keep if ended is not None else None,
-        "",
-        0,
-        0,
-        _doc_text(doc),
+        _expires_at(state, ended, retention),
+        None if doc == _EMPTY else msgspec.json.encode(doc).decode(),
+        *place,
     )
 
 
@@ -263,7 +279,33 @@ def folder_starts(attempts: Sequence[View]) -> list[float] | None:
 
 def started_at(attempts: Sequence[View]) -> float | None:
     """Return the first start of a run that did start."""
-    return next((view.started_at for view in attempts if view.placeholder != NEVER_STARTED), None)
+    for view in attempts:
+        if view.placeholder != NEVER_STARTED:
+            return view.started_at
+    return None
+
+
+def fold_queued(doc: RunDoc, found: Iterable[Event]) -> None:
+    """Keep the earliest `run.queued`."""
+    for event in found:
+        stamp = merge.stamp_of(event)
+        if doc.queued is None or stamp < doc.queued.stamp:
+            doc.queued = Start(stamp, event.data)
+
+
+def fold_drops(doc: RunDoc, found: Iterable[Event]) -> None:
+    """Keep when dropped events were first told of."""
+    for event in found:
+        if doc.told_at is None or event.wall < doc.told_at:
+            doc.told_at = event.wall
+
+
+def fold_upstream(doc: RunDoc, found: Iterable[Event]) -> None:
+    """Keep the newest failure of an earlier chain step."""
+    for event in found:
+        end = merge.end_of(event)
+        if doc.upstream is None or end.stamp > doc.upstream.stamp:
+            doc.upstream = end
 
 
 def run_key(run: str) -> str:
@@ -271,29 +313,22 @@ def run_key(run: str) -> str:
     return fit(run, ID_MAX)
 
 
-class _Facts:
-    """What a run is, as its first attempt told it, else its publisher, else who ended it.
+def _facts(doc: RunDoc, first: Outcome | None) -> Mapping[str, Any]:
+    """Return what a run is, as its first attempt told it, else its publisher, else who ended it.
 
     The worker goes first: it caps the tenants that it may record, a publisher may claim any.
     """
+    publish = doc.queued.data if doc.queued is not None else {}
+    if first is not None and first.is_recorded:
+        return {**publish, **first.facts} if publish else first.facts
+    upstream = doc.upstream.data if doc.upstream is not None else {}
+    return {**upstream, **(first.facts if first is not None else {}), **publish}
 
-    def __init__(self, doc: RunDoc, first: AttemptState | None) -> None:
-        start = first.start.data if first is not None and first.start is not None else None
-        publish = doc.queued.data if doc.queued is not None else None
-        self._sources = [found for found in (start, publish) if found is not None]
-        if start is None:
-            end = merge.effective_end(first) if first is not None else None
-            self._sources += [found.data for found in (end, doc.upstream) if found is not None]
 
-    def get(self, name: str) -> Any:
-        for source in self._sources:
-            if name in source:
-                return source[name]
+def _expires_at(state: str, ended: float | None, retention: Retention) -> float | None:
+    if ended is None:
         return None
-
-    def text(self, name: str, limit: int) -> str | None:
-        value = self.get(name)
-        return fit(value, limit) if type(value) is str and value else None
+    return ended + (retention.succeeded if state == "succeeded" else retention.others)
 
 
 def _start_order(view: View) -> tuple[float, str]:
@@ -331,20 +366,13 @@ def _runtime(
     started: float | None,
     ended: float | None,
     attempts: Sequence[View],
-    face: View | None,
-    states: Mapping[str, AttemptState],
+    face: Outcome | None,
 ) -> float | None:
     if started is None or ended is None or face is None:
         return None
-    if len(attempts) == 1:
-        measured = merge.runtime(states[face.id], merge.effective_end(states[face.id]))
-        if measured is not None:
-            return measured[0]
+    if len(attempts) == 1 and face.runtime is not None:
+        return face.runtime
     return max(0.0, ended - started)
 
 
 _EMPTY: Final = RunDoc()
-
-
-def _doc_text(doc: RunDoc) -> str | None:
-    return None if doc == _EMPTY else msgspec.json.encode(doc).decode()

@@ -127,19 +127,19 @@ def _run_tables(make: _Maker) -> None:
         _required("log_lines", BigInteger()),
         _required("dropped", BigInteger()),
         Column("expires_at", Double()),
+        Column("doc", long_text()),
         _required("journal_id", key(32)),
         _required("change_seq", BigInteger()),
         _required("version", BigInteger()),
-        Column("doc", long_text()),
         primary=("id",),
     )
-    make.index(run, "created", "created_at", "id")
-    make.index(run, "state", "state", "created_at", "id")
-    make.index(run, "task", "task", "state", "created_at", "id")
-    make.index(run, "tenant", "tenant", "state", "created_at", "id", where="tenant <> ''")
-    make.index(run, "canvas", "canvas", "created_at", "id", where="canvas IS NOT NULL")
-    make.index(run, "parent", "parent_id", "created_at", "id", where="parent_id IS NOT NULL")
-    make.index(run, "group", "group_id", "created_at", "id", where="group_id IS NOT NULL")
+    make.index(run, "created", "created_at")
+    make.index(run, "state", "state", "created_at")
+    make.index(run, "task", "task", "state", "created_at")
+    make.index(run, "tenant", "tenant", "state", "created_at", where="tenant <> ''")
+    make.index(run, "canvas", "canvas", "created_at", where="canvas IS NOT NULL")
+    make.index(run, "parent", "parent_id", "created_at", where="parent_id IS NOT NULL")
+    make.index(run, "group", "group_id", "created_at", where="group_id IS NOT NULL")
     make.index(run, "digest", "digest", where="digest IS NOT NULL")
     make.index(run, "expires", "expires_at", where="expires_at IS NOT NULL")
     make.index(run, "change", "journal_id", "change_seq")
