@@ -133,7 +133,7 @@ class StoreSink:
 
     def _opened(self) -> Store:
         if self._store is None:
-            from plet_celery.store import open_store  # half a second, and not before it is needed
+            from plet_celery.store import open_store  # loads SQLAlchemy: not before it is needed
 
             store = open_store(self._url)
             try:

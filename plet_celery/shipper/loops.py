@@ -219,10 +219,10 @@ class SinkLoop:
 def eased(interval: float, cost: float) -> float:
     """Return the interval, longer where a look itself is dear.
 
-    A look costs some 20 µs a file; an hour of workers with one task a child leaves thousands.
+    An idle read costs some 15 µs a file; an hour of workers with one task a child leaves thousands.
 
     Args:
-        cost: CPU seconds of one look; it shall take at most a thirtieth of one core.
+        cost: CPU seconds of one look; it takes a thirtieth of one core, until EASED_MAX ends the easing.
     """
     return max(interval, min(EASED_MAX, 30 * cost))
 
