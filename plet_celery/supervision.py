@@ -131,7 +131,7 @@ class Watch:
         return self._pid == os.getpid() and not self._stopping
 
     def look(self) -> None:
-        """Check once whether the journal is served, and act; takes some 40 µs while it is, a spawn 1 to 3 ms."""
+        """Check once whether the journal is served, and act: some 40 µs while it is, 1–3 ms for a spawn."""
         config = self._config()
         if not self.is_active or _mode(config) != "spawn":
             return
