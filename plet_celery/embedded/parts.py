@@ -154,12 +154,12 @@ class Parts:
 
 
 def last_lines(path: Path, count: int = 20) -> list[str]:
-    """Return the end of a part's output; nothing where there is no file."""
+    """Return the end of a part's output; nothing where it cannot be read."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - (64 << 10)))
             return file.read().decode("utf-8", "replace").splitlines()[-count:]
-    except FileNotFoundError:
+    except OSError:
         return []
 
 

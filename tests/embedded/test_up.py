@@ -263,6 +263,17 @@ def test_a_valkey_that_does_not_start_is_named_with_its_last_lines(project: Path
     assert processes_of(project) == []
 
 
+def test_a_shipper_that_does_not_start_is_named(project: Path) -> None:
+    # Its output has nowhere to go, so it cannot be spawned.
+    (project / ".plet" / "journal" / str(os.getuid()) / "shipper.log").mkdir(parents=True)
+
+    done = up(project)
+
+    assert done.returncode == 69, done.stdout + done.stderr
+    assert "shipper did not start within 15 s" in done.stderr
+    assert processes_of(project) == []
+
+
 def test_a_part_that_dies_later_is_named(project: Path) -> None:
     with going(project) as process:
         await_line(process, "Ctrl-C ends it")
