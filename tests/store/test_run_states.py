@@ -64,7 +64,7 @@ class Story:
         """Append the event of one step."""
         teller, main = self.teller, self._shared["main"]
         if step == "queued":
-            facts = {"task": "shop.import", "trigger": "api", "canvas": RUN, "retries": 0}
+            facts: dict[str, Any] = {"task": "shop.import", "trigger": "api", "canvas": RUN, "retries": 0}
             teller.tell(self._shared["producer"], events.RUN_QUEUED, RUN, None, **facts)
         elif step == "step before fails":
             teller.end(main, events.RUN_FAILED, RUN, None, upstream="other", error=ERROR)
@@ -85,7 +85,7 @@ class Story:
         if verb == "starts":
             self.teller.start(child, RUN, name, pid=ord(name), redelivered=name != "A")
         elif verb == "writes":
-            facts = {"level": 20, "stream": "log", "text": "alive", "i": 1, "o": 0}
+            facts: dict[str, Any] = {"level": 20, "stream": "log", "text": "alive", "i": 1, "o": 0}
             self.teller.tell(child, events.LOG_WRITTEN, RUN, name, **facts)
         else:
             kind, data = OWN[verb]
