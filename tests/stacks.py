@@ -21,9 +21,7 @@ import psutil
 
 # The child makes the pseudo terminal its own, as a login does, so that Ctrl-C reaches it.
 _LOGIN = (
-    "import fcntl, os, sys, termios;"
-    "fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
-    "os.execvp(sys.argv[1], sys.argv[1:])"
+    "import fcntl, os, sys, termios;fcntl.ioctl(0, termios.TIOCSCTTY, 0);os.execvp(sys.argv[1], sys.argv[1:])"
 )
 
 

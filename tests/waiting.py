@@ -10,7 +10,10 @@ _Found = TypeVar("_Found")
 
 
 def wait_until(
-    condition: Callable[[], _Found], timeout: float = 20.0, every: float = 0.02, what: str | Callable[[], str] = ""
+    condition: Callable[[], _Found],
+    timeout: float = 20.0,
+    every: float = 0.02,
+    what: str | Callable[[], str] = "",
 ) -> _Found:
     """Return the first true value of `condition`, asked every `every` seconds.
 
