@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import time
 import weakref
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from plet_celery.host import boot_id
+
+log = logging.getLogger(__name__)
 
 LOCK_NAME: Final = "ship.lock"
 
@@ -94,8 +97,11 @@ class ShipLock:
 
     def _describe(self) -> None:
         facts = {"pid": os.getpid(), "created": time.time(), "boot": boot_id()}
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, json.dumps(facts).encode() + b"\n", 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, json.dumps(facts).encode() + b"\n", 0)
+        except OSError as error:  # a full disk: the lock is held all the same, it only says less
+            log.debug("ship.lock is not described: path=%s error=%s", self.path, error)
 
     def _close_in_child(self) -> None:
         # Closed, never unlocked: unlocking would take it from the parent.

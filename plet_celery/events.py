@@ -24,6 +24,8 @@ DEPTH_MAX: Final = 16
 NODES_MAX: Final = 2000
 RECORD_MAX: Final = 64 << 10
 CUT: Final = "…[cut]"
+# Python refuses to write an int of more than 4,300 digits.
+_DIGITS_BITS: Final = 10_000
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 63) - 1
 
 
@@ -207,6 +209,11 @@ def plain(value: Any, represent: Callable[[Any], str]) -> Any:
     return _Plain(represent).value(value, 0)
 
 
+def _large(value: int) -> str:
+    """Return an integer beyond 64 bits as its digits: clamped it would be another number."""
+    return str(value) if value.bit_length() <= _DIGITS_BITS else f"<int of {value.bit_length()} bits>"
+
+
 class _Plain:
     def __init__(self, represent: Callable[[Any], str]) -> None:
         self._represent = represent
@@ -220,7 +227,7 @@ class _Plain:
         if kind is str:
             return safe_text(value)
         if kind is int:
-            return max(_INT_MIN, min(_INT_MAX, value))
+            return value if _INT_MIN <= value <= _INT_MAX else _large(value)
         if kind is float:
             return value if math.isfinite(value) else str(value)
         if depth >= DEPTH_MAX or self._left <= 0:

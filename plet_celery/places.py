@@ -52,7 +52,7 @@ def places_of(app: Celery) -> Places:
     if plet is not None:
         return Places(plet.settings, plet.home, plet.journal, plet.database_url, True)
     settings = load_settings(app.conf)
-    home = Path(settings.home).absolute() if settings.home else paths.default_home(app.main)
+    home = Path(settings.home).expanduser().absolute() if settings.home else paths.default_home(app.main)
     url = (
         settings.database_url.get_secret_value()
         if settings.database_url

@@ -77,7 +77,11 @@ class Plet:
     @property
     def home(self) -> Path:
         """The folder of journal, run logs and the embedded store (`plet_home`)."""
-        return Path(self.settings.home).absolute() if self.settings.home else paths.default_home(self._module)
+        return (
+            Path(self.settings.home).expanduser().absolute()
+            if self.settings.home
+            else paths.default_home(self._module)
+        )
 
     @property
     def journal(self) -> Path:
@@ -109,8 +113,21 @@ class Plet:
         """Ship everything recorded so far, here or by the running shipper; for tests, scripts, eager mode.
 
         Returns:
-            True when all that was recorded before the call is in the store and the log files.
+            True when all that was recorded before the call is in the store and the log files; False
+            when time is up, the disk is full, or `plet_home` cannot be used, so that nothing is recorded.
         """
+        recording = self.recording()
+        if recording is None:
+            return True
+        if not recording.is_open():
+            return False
+        try:
+            return self._drain(timeout)
+        except OSError as error:
+            log.warning("flush failed: journal=%s error=%s", self.journal, error)
+            return False
+
+    def _drain(self, timeout: float) -> bool:
         drained: bool = importlib.import_module("plet_celery.shipper").drain(self.shipper_config(), timeout)
         return drained
 
@@ -187,7 +204,7 @@ class Plet:
         now = time.monotonic()
         if not self._is_open and now >= self._open_next:
             try:
-                self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _make_home(self.home)
                 open_journal(self.journal)
                 self._is_open = True
             except (HomeError, JournalError, OSError) as error:
@@ -239,6 +256,21 @@ class Plet:
         if recording is not None and recording.is_open():
             facts = {"worker": self.recorder.worker.hostname, "host": reports.HOST, "pid": os.getpid()}
             recording.writer.append(kind, None, None, facts | data)
+
+
+def _make_home(home: Path) -> None:
+    """Create the home folder; a new one keeps itself out of version control."""
+    try:
+        home.mkdir(mode=0o700, parents=True)
+        (home / ".gitignore").write_text("*\n")
+    except FileExistsError:
+        if not home.is_dir():
+            raise HomeError(f"plet_home {str(home)!r} is not a folder; remove it or set plet_home") from None
+    except OSError as error:
+        raise HomeError(
+            f"plet_home {str(home)!r} cannot be made by uid {os.getuid()} ({error.strerror}); "
+            "create it or set plet_home"
+        ) from error
 
 
 def plet_of(app: Celery) -> Plet | None:

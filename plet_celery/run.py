@@ -219,9 +219,14 @@ class Run:
         """Write the attempt's end; whatever comes later from this object is ignored."""
         if self.ended:
             return
-        self.close_body(error)
-        if self._logger is not None:
-            self._logger.tell_dropped()
+        try:
+            self.close_body(error)
+            if self._logger is not None:
+                self._logger.tell_dropped()
+        except PASS_THROUGH:
+            raise
+        except Exception as failure:  # the end is the last thing that may be missing
+            contain(failure, "run.finish")
         if kind == events.RUN_SUCCEEDED and self.percent is not None:
             data["percent"] = 100.0
         self.emit(kind, self._end_facts() | data)

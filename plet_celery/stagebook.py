@@ -118,11 +118,21 @@ class StageBook:
         """The task's body is over: no more meta, and open stages end as the body did."""
         if self._meta is not None:
             self._meta.closed = True
-        self._settle_left(error)
-        for stage in reversed(self._open.copy()):
-            stage.end(state_after(error), error)
+        left, self._left = self._left, []
+        stages = [*left, *reversed(self._open)]
+        for stage in stages:
+            self._end(stage, state_after(error), error)
         if self._other is not None:
-            self._other.end(StageState.SUCCEEDED)
+            self._end(self._other, StageState.SUCCEEDED, None)
+
+    def _end(self, stage: Stage, state: StageState, error: BaseException | None) -> None:
+        # One stage that cannot be ended must cost neither the others nor the run their end.
+        try:
+            stage.end(state, error)
+        except PASS_THROUGH:
+            raise
+        except Exception as failure:
+            contain(failure, "stage.end")
 
     def forked(self) -> None:
         """This process is a fork of the task's: count in a block of its own, write no meta."""

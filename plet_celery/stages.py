@@ -13,6 +13,7 @@ from celery.exceptions import Ignore, Reject, Retry
 
 from plet_celery.events import StageState
 from plet_celery.guard import PASS_THROUGH, contain
+from plet_celery.redaction import is_asynchronous, safe_repr
 
 T = TypeVar("T")
 Number = int | float
@@ -126,7 +127,11 @@ class Stage:
     def set(self, done: Number) -> None:
         """Set what is done; it may go back, the run's percent then waits."""
         try:
-            self._done = done
+            number = as_number(done)
+            if number is None:
+                self._complain(f"progress {_shown(done)} is no number, it is ignored")
+                return
+            self._done = number
             self._left -= 1
             if self._left <= 0:
                 self._look()
@@ -167,7 +172,7 @@ class Stage:
     @message.setter
     def message(self, value: Any) -> None:
         try:
-            self._message = value if isinstance(value, str) else _shown(value)
+            self._message = str.__str__(value) if isinstance(value, str) else _shown(value)
             self._look()
         except PASS_THROUGH:
             raise
@@ -351,10 +356,13 @@ def as_number(value: Any) -> Number | None:
             return None
         try:
             value = float(value)
-        except (TypeError, ValueError, OverflowError):
+        except BaseException as failure:  # the user's __float__: even its SystemExit is only no number
+            if is_asynchronous(failure):
+                raise
             return None
     return value if math.isfinite(value) else None
 
 
 def _shown(value: Any) -> str:
-    return repr(value)[:50] if isinstance(value, (int, float, str, bytes)) else f"<{type(value).__name__}>"
+    # repr() of an int of over 4,300 digits raises; a subclass may do anything.
+    return safe_repr(value, 50)

@@ -175,7 +175,8 @@ class Watch:
         if self._before_drain is not None:
             self._before_drain()
         config = self._config()
-        if _mode(config) == "off":
+        # Without a journal (an unusable plet_home) there is nothing to wait for.
+        if _mode(config) == "off" or not Path(config["journal"]).is_dir():
             return True
         timeout = float(config["settings"]["drain_timeout"])
         drained = presence.await_drain(

@@ -176,3 +176,17 @@ def test_a_database_that_is_no_database_keeps_the_journal(
 
     assert result.get() == "fine"
     assert queries.get_run(eager.store(), result.id).state == "succeeded"
+
+
+@pytest.mark.parametrize("home", ["/proc/self/nothing", "a file"])
+def test_flush_says_that_nothing_is_recorded(tmp_path: Path, home: str) -> None:
+    (tmp_path / "a file").write_text("")
+    eager = Eager(tmp_path / home)
+
+    assert not eager.plet.flush(timeout=5)
+
+
+def test_a_new_home_keeps_itself_out_of_version_control(eager: Eager) -> None:
+    assert eager.plet.flush(timeout=20)
+
+    assert (eager.home / ".gitignore").read_text() == "*\n"

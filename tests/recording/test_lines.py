@@ -169,7 +169,7 @@ def test_metadata_takes_any_value(make_run: MakeRun, writer: ListWriter) -> None
     kept = {one["key"]: one["value"] for one in writer.of("metadata.set")}
     assert len(kept) == 10
     assert kept["nan"] == "nan"
-    assert kept["big"] == 2**63 - 1
+    assert kept["big"] == str(2**200)
     assert len(kept["huge"]) <= 8192
     assert len(kept["wide"]) == 201
     assert all(len(str(value)) < 200_000 for value in kept.values())

@@ -351,3 +351,66 @@ def test_outside_a_task_everything_does_nothing() -> None:
     assert stage.done == 1
     assert run.metadata["supplier"] == "x"
     assert run.percent is None
+
+
+def test_a_number_that_cannot_even_be_shown_costs_no_end(make_run: MakeRun, writer: ListWriter) -> None:
+    run = make_run()
+
+    with run.stage("a", total=10) as stage:
+        stage.advance(10**5000)
+    with run.stage("b"):
+        pass
+    run.finish("run.succeeded", {})
+
+    assert [kind for kind, _ in writer.events if not kind.startswith("log.")] == [
+        "stage.started",
+        "stage.succeeded",
+        "stage.started",
+        "stage.succeeded",
+        "run.succeeded",
+    ]
+    assert "parent" not in writer.of("stage.started")[1]
+
+
+def test_a_stage_that_cannot_be_ended_does_not_cost_the_runs_end(
+    make_run: MakeRun, writer: ListWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    broken, sound = run.stage("broken"), run.stage("sound")
+    broken.__enter__()
+    sound.__enter__()
+
+    def fail(*args: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(type(run._stages()), "_add_numbers", fail)
+    run.finish("run.succeeded", {})
+
+    assert writer.events[-1][0] == "run.succeeded"
+
+
+def test_a_bad_number_does_not_poison_the_next_good_one(make_run: MakeRun, writer: ListWriter) -> None:
+    run = make_run()
+
+    with run.stage("load", total=3) as stage:
+        stage.set("2")  # type: ignore[arg-type]
+        stage.advance()
+
+    assert writer.of("stage.succeeded")[0]["done"] == 1
+
+
+class Leaving:
+    """A number whose conversion wants to end the process."""
+
+    def __float__(self) -> float:
+        raise SystemExit(3)
+
+
+def test_a_number_that_exits_is_no_number(make_run: MakeRun, writer: ListWriter) -> None:
+    run = make_run()
+
+    with run.stage("load", total=Leaving()) as stage:
+        stage.set(Leaving())  # type: ignore[arg-type]
+    run.measure(gap=Leaving())  # type: ignore[arg-type]
+
+    assert writer.of("stage.succeeded")[0]["done"] == 0
