@@ -153,3 +153,12 @@ def test_the_documentation_names_every_page() -> None:
 
     assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
     assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"} <= set(links)
+
+
+def test_the_picture_needs_no_other_host() -> None:
+    picture = (ROOT / "docs" / "pictures" / "census.svg").read_text()
+    hosts = set(re.findall(r"https?://[^\s\"']+", picture))
+
+    assert hosts == {"http://www.w3.org/2000/svg"}
+    assert "@font-face" not in picture
+    assert {target[0] for target in re.findall(r"url\(([^)]*)\)", picture)} == {"#"}
