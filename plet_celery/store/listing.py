@@ -47,6 +47,17 @@ class Filters(NamedTuple):
     canvas: str | None
 
 
+class Probe(NamedTuple):
+    """One statement, put together once for all states and tasks, and the values of one of them."""
+
+    query: sa.Select[Any]
+    values: dict[str, str]
+
+
+_TASK: Final = sa.bindparam("one_task", type_=sa.String())
+_STATE: Final = sa.bindparam("one_state", type_=sa.String())
+
+
 def list_runs(
     store: Store,
     *,
@@ -96,48 +107,48 @@ def list_runs(
     return Page(items=items, next=_cursor(keys[limit - 1]) if len(keys) > limit else None)
 
 
-def probes(tables: Tables, wanted: Filters, after: Key | None, limit: int) -> list[sa.Select[Any]]:
-    """Return the statements whose merged answers are the list: (created_at, id), each in its order."""
+def probes(tables: Tables, wanted: Filters, after: Key | None, limit: int) -> list[Probe]:
+    """Return the questions whose merged answers are the list: (created_at, id), each in its order."""
     table = tables.run
     rest = _conditions(tables, wanted, after)
     if wanted.meta:
-        return [_by_metadata(tables, wanted, after, rest, limit)]
+        return [Probe(_by_metadata(tables, wanted, after, rest, limit), {})]
     if wanted.canvas is not None:
         key = run_key(wanted.canvas)
-        return [_probe(tables, limit, *rest, mine) for mine in (table.c.canvas == key, table.c.id == key)]
+        either = (table.c.canvas == key, table.c.id == key)
+        return [Probe(_newest(tables, limit, *rest, mine), {}) for mine in either]
     if wanted.tasks is not None:
         return _by_task(tables, wanted, rest, limit)
     if wanted.tenant:
         # Spelled out, or the engine cannot know that the partial index holds this tenant.
         mine = sa.and_(table.c.tenant == wanted.tenant, table.c.tenant != sa.literal_column("''"))
-        return [_probe(tables, limit, *rest, mine, table.c.state == one) for one in wanted.states or _STATES]
+        query = _newest(tables, limit, *rest, mine, table.c.state == _STATE)
+        return [Probe(query, {"one_state": one}) for one in wanted.states or _STATES]
     if wanted.states:
-        return [_probe(tables, limit, *rest, table.c.state == one) for one in wanted.states]
-    return [_probe(tables, limit, *rest)]
+        query = _newest(tables, limit, *rest, table.c.state == _STATE)
+        return [Probe(query, {"one_state": one}) for one in wanted.states]
+    return [Probe(_newest(tables, limit, *rest), {})]
 
 
 def _keys(
     connection: Connection, tables: Tables, wanted: Filters, after: Key | None, limit: int
 ) -> list[Key]:
     found: set[Key] = set()
-    for query in probes(tables, wanted, after, limit):
-        found.update((created, run) for created, run in connection.execute(query))
+    for probe in probes(tables, wanted, after, limit):
+        found.update((row[0], row[1]) for row in connection.execute(probe.query, probe.values).all())
     return sorted(found, reverse=True)[:limit]
 
 
 def _by_task(
     tables: Tables, wanted: Filters, rest: Sequence[sa.ColumnElement[bool]], limit: int
-) -> list[sa.Select[Any]]:
+) -> list[Probe]:
     table = tables.run
     tasks, states = wanted.tasks or (), wanted.states or _STATES
     if len(tasks) * len(states) > _PROBES_MAX:
         mine = [table.c.task.in_(tasks), *([table.c.state.in_(states)] if wanted.states else [])]
-        return [_probe(tables, limit, *rest, *mine)]
-    return [
-        _probe(tables, limit, *rest, table.c.task == task, table.c.state == state)
-        for task in tasks
-        for state in states
-    ]
+        return [Probe(_newest(tables, limit, *rest, *mine), {})]
+    query = _newest(tables, limit, *rest, table.c.task == _TASK, table.c.state == _STATE)
+    return [Probe(query, {"one_task": task, "one_state": state}) for task in tasks for state in states]
 
 
 def _by_metadata(
@@ -190,7 +201,7 @@ def _older(
     return sa.and_(created <= after[0], sa.or_(created < after[0], run < after[1]))
 
 
-def _probe(tables: Tables, limit: int, *where: sa.ColumnElement[bool]) -> sa.Select[Any]:
+def _newest(tables: Tables, limit: int, *where: sa.ColumnElement[bool]) -> sa.Select[Any]:
     table = tables.run
     order = (table.c.created_at.desc(), table.c.id.desc())
     return sa.select(table.c.created_at, table.c.id).where(*where).order_by(*order).limit(limit)

@@ -21,6 +21,7 @@ CHUNK_BYTES: Final = 16 << 10
 STREAMS_MAX: Final = 64
 """Streams of an attempt that keep text: a task that forks a thousand loggers stays bounded."""
 _LEVEL: Final = 1
+_COUNT_MAX: Final = 1 << 53
 
 
 class Line(msgspec.Struct, array_like=True, omit_defaults=True):
@@ -46,12 +47,12 @@ _decoder: Final = msgspec.json.Decoder(list[Line])
 def place_of(event: Event) -> tuple[int, int, int]:
     """Return (chunk, number of the line, end of its text in bytes) of a `log.written`."""
     data = event.data
-    start = max(0, integer(data.get("o")) or 0)
+    start = _count(data.get("o"))
     text = data.get("text")
     size = 0
     if isinstance(text, str):
         size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-    return start // CHUNK_BYTES, max(0, integer(data.get("i")) or 0), start + size
+    return start // CHUNK_BYTES, _count(data.get("i")), start + size
 
 
 def is_kept(chunk: int, end_bytes: int, *, head: int, tail: int) -> bool:
@@ -74,7 +75,7 @@ def line_of(event: Event) -> Line:
     return Line(
         event.segment,
         event.offset,
-        max(0, integer(data.get("i")) or 0),
+        _count(data.get("i")),
         event.wall,
         integer(data.get("level")) or 0,
         logger if isinstance(logger, str) else None,
@@ -102,6 +103,10 @@ def joined(known: Iterable[Line], new: Iterable[Line]) -> list[Line]:
     found = {(line.segment, line.offset): line for line in known}
     found.update({(line.segment, line.offset): line for line in new})
     return [found[place] for place in sorted(found)]
+
+
+def _count(value: Any) -> int:
+    return min(max(0, integer(value) or 0), _COUNT_MAX)
 
 
 def _pair(value: Any) -> tuple[int, int] | None:

@@ -23,6 +23,7 @@ Stamp = tuple[float, str, int, int]
 
 # An attempt has one end, at most a few are reported. What lies beyond is noise of a broken recorder.
 ENDS_MAX: Final = 16
+_YEAR_10000: Final = 253_402_300_800.0
 _STATES: Final[Mapping[str, str]] = {kind: state.value for kind, state in END_STATES.items()}
 _RANKS: Final[Mapping[str, int]] = {"child": 0, "main": 1, "shipper": 2}
 FACTS: Final = frozenset({"task", "queue", "tenant", "worker", "host", "pid", "started", "queued_at"})
@@ -128,6 +129,12 @@ def number(value: Any) -> float | None:
     return float(value) if kind is int else None
 
 
+def moment(value: Any) -> float | None:
+    """Return a wall time that a calendar knows, or None."""
+    found = number(value)
+    return found if found is not None and 0.0 <= found < _YEAR_10000 else None
+
+
 def integer(value: Any) -> int | None:
     """Return an int, or None."""
     return value if type(value) is int else None
@@ -209,7 +216,7 @@ def outcome_of(state: AttemptState) -> Outcome:
         first = state.first[0] if state.first is not None else 0.0
         if end is None:
             return Outcome(None, {}, first, None, None, False)
-        told = number(end.data.get("started"))
+        told = moment(end.data.get("started"))
         facts, has_run = end.data, told is not None
         started = told if told is not None and told <= first else first
     if end is None:

@@ -14,7 +14,7 @@ import msgspec
 from plet_celery import events
 from plet_celery.events import Event
 from plet_celery.paths import short_id
-from plet_celery.store.merge import FACTS, AttemptState, End, Start, number, text
+from plet_celery.store.merge import FACTS, AttemptState, End, Start, moment, number, text
 from plet_celery.store.rollups import Delta
 from plet_celery.store.schema import ID_MAX, QUEUE_MAX, TASK_MAX, TENANT_MAX, WORD_MAX
 
@@ -73,7 +73,7 @@ def rows_of(
         (ended, name, end.segment, end.offset),
         {key: value for key, value in told.items() if key not in FACTS},
     )
-    pid, queued_at = facts.get("pid"), number(facts.get("queued_at"))
+    pid, queued_at = facts.get("pid"), moment(facts.get("queued_at"))
     task, tenant = text(facts.get("task"), TASK_MAX) or "", text(facts.get("tenant"), TENANT_MAX) or ""
     queue = text(facts.get("queue"), QUEUE_MAX)
     waited = started - queued_at if queued_at is not None else None

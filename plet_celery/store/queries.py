@@ -204,13 +204,13 @@ def resolve_run(store: Store, text: str) -> str:
 def count_runs_by_state(store: Store) -> dict[str, int]:
     """Return how many runs each state has; the counting stops at 1,000 each."""
     table = store.tables.run
-    counts = {}
+    state = sa.bindparam("one_state", type_=sa.String())
+    some = sa.select(table.c.id).where(table.c.state == state).limit(COUNT_MAX).subquery()
+    query = sa.select(sa.func.count()).select_from(some)
     with store.reading() as connection:
-        for state in RunState:
-            some = sa.select(table.c.id).where(table.c.state == state.value).limit(COUNT_MAX).subquery()
-            counts[state.value] = connection.execute(
-                sa.select(sa.func.count()).select_from(some)
-            ).scalar_one()
+        counts = {
+            one.value: connection.execute(query, {"one_state": one.value}).scalar_one() for one in RunState
+        }
     return {state: count for state, count in counts.items() if count}
 
 

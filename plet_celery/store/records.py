@@ -17,6 +17,8 @@ T = TypeVar("T")
 _TIMES: Final = frozenset({"at", "as_of", "queued_at", "started_at", "ended_at"})
 # Wall times inside what an event carries, as docs/events.md names them.
 _DATA_TIMES: Final = frozenset({"started", "queued_at", "when"})
+# The end of the year 9999, where the calendar of `datetime` ends.
+_LAST: Final = 253_402_300_799.0
 
 
 class Run(msgspec.Struct, kw_only=True):
@@ -207,8 +209,8 @@ class Page(msgspec.Struct, Generic[T], kw_only=True):
 
 
 def iso(seconds: float) -> str:
-    """Return seconds since the epoch as `2026-11-21T14:02:11.123Z`."""
-    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    """Return seconds since the epoch as `2026-11-21T14:02:11.123Z`; a clock that is far off as its limit."""
+    text = datetime.fromtimestamp(min(max(seconds, 0.0), _LAST), UTC).isoformat(timespec="milliseconds")
     return text.removesuffix("+00:00") + "Z"
 
 

@@ -67,7 +67,7 @@ class Delta:
         end, facts, runtime = outcome.end, outcome.facts, outcome.runtime
         if end is None:
             return None
-        queued = merge.number(facts.get("queued_at")) if runtime is not None else None
+        queued = merge.moment(facts.get("queued_at")) if runtime is not None else None
         return self.made(
             end.stamp[0],
             merge.text(facts.get("task"), TASK_MAX) or "",

@@ -120,7 +120,7 @@ def view_of(attempt: str, journal: str, state: AttemptState, outcome: Outcome) -
     pid = outcome.facts.get("pid")
     placeholder = REAL
     if state.placeholder:
-        told = end is not None and merge.number(end.data.get("started")) is not None
+        told = end is not None and merge.moment(end.data.get("started")) is not None
         placeholder = STARTED_UNSEEN if told else NEVER_STARTED
     return View(
         attempt,
@@ -224,7 +224,7 @@ def make_row(
     if len(attempts) > 1:
         replaced = max(attempt.replaced for attempt in attempts)
         log_lines = sum(attempt.log_lines for attempt in attempts)
-    queued_at = doc.queued.stamp[0] if doc.queued is not None else merge.number(facts.get("queued_at"))
+    queued_at = doc.queued.stamp[0] if doc.queued is not None else merge.moment(facts.get("queued_at"))
     ended = _ended_at(state, view, upstream)
     created = attempts[0].started_at if attempts else ended or doc.told_at
     if queued_at is not None and (created is None or queued_at < created):
