@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from plet_celery.errors import PletError, SchemaError, StoreError, StoreUnavaila
 
 BUSY_SECONDS: Final = 10.0
 """How long a statement waits for another process's lock on SQLite."""
+_LOCK_LOOK_SECONDS: Final = 0.02
 _WAL_LIMIT_BYTES: Final = 64 << 20
 _CACHE_KIB: Final = 32 << 10
 _EXTRAS: Final = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}
@@ -168,7 +170,7 @@ def _sqlite_engine(path: Path, *, read_only: bool) -> Engine:
     def on_connect(connection: Any, record: Any) -> None:
         cursor = connection.cursor()
         if not read_only:
-            cursor.execute("PRAGMA journal_mode=WAL")
+            _use_wal(cursor)
             cursor.execute("PRAGMA synchronous=FULL")
             cursor.execute(f"PRAGMA journal_size_limit={_WAL_LIMIT_BYTES}")
         cursor.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
@@ -181,6 +183,18 @@ def _sqlite_engine(path: Path, *, read_only: bool) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _use_wal(cursor: sqlite3.Cursor) -> None:
+    # SQLite does not wait for a lock here, whatever the time-out is: two first starts met that.
+    deadline = time.monotonic() + BUSY_SECONDS
+    while cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_LOCK_LOOK_SECONDS)
 
 
 def _make_file(path: Path) -> None:

@@ -61,7 +61,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(STRANGE, min_size=1, max_size=12))
+@given(st.lists(STRANGE, min_size=1, max_size=12, unique_by=lambda event: event.position))
 def test_no_shape_of_an_event_is_refused_or_breaks_a_reader(store: Store, found: list[Event]) -> None:
     shipper = Shipper(emptied(store))
 
