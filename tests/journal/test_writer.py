@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from services import missing
 
 from plet_celery.events import CUT, RECORD_MAX
 from plet_celery.journal import Writer, WriterLimits
@@ -245,7 +246,7 @@ def test_jq_reads_a_journal(journal: Path, new_writer: Any) -> None:
         command = ["jq", "--seq", "-r", 'select(.k == "log.written") | .d.text', str(segment.path)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     except FileNotFoundError:
-        pytest.skip("jq is missing: apt-get install jq")
+        missing("jq", "apt-get install jq")
 
     assert done.stdout.strip("\x1e\n") == "hello\nworld"
 
