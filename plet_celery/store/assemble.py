@@ -9,8 +9,7 @@ import msgspec
 from sqlalchemy.engine import Connection
 
 from plet_celery.paths import run_folder, short_id
-from plet_celery.store import merge, settle
-from plet_celery.store.details import METADATA
+from plet_celery.store import merge, metadata, settle
 from plet_celery.store.load import select_in, state_of
 from plet_celery.store.merge import AttemptState, End, Glance
 from plet_celery.store.records import Attempt, Run, Stage
@@ -37,12 +36,12 @@ def runs(connection: Connection, tables: Tables, rows: Sequence[RunRow], as_of: 
         if (found.run_id, found.id) in wanted
     }
     table = tables.run_metadata
-    metadata: dict[str, dict[str, Any]] = {}
+    values: dict[str, dict[str, Any]] = {}
     for found in select_in(connection, table, table.c.run_id, ids):
-        value = METADATA.decode(found.doc)
+        value = metadata.decode(found.doc)
         if not value.removed:
-            metadata.setdefault(found.run_id, {})[found.key] = value.value
-    return [_run(row, shown.get(row.id), metadata.get(row.id, {}), as_of) for row in rows]
+            values.setdefault(found.run_id, {})[found.key] = value.value
+    return [_run(row, shown.get(row.id), values.get(row.id, {}), as_of) for row in rows]
 
 
 def attempts(run: RunRow, rows: Iterable[Any]) -> list[Attempt]:
@@ -76,7 +75,7 @@ def run_id_of(row: RunRow) -> str:
     return doc_of(row).full_id or row.id
 
 
-def _run(row: RunRow, face: AttemptState | None, metadata: dict[str, Any], as_of: float | None) -> Run:
+def _run(row: RunRow, face: AttemptState | None, values: dict[str, Any], as_of: float | None) -> Run:
     doc = doc_of(row)
     full_id = doc.full_id or row.id
     outcome = merge.outcome_of(face) if face is not None else None
@@ -113,7 +112,7 @@ def _run(row: RunRow, face: AttemptState | None, metadata: dict[str, Any], as_of
         tracked=start.get("tracked") is True,
         error=_error(upstream or end),
         result=end.data.get("result") if end is not None else None,
-        metadata=metadata,
+        metadata=values,
         args=facts.get("args"),
         kwargs=facts.get("kwargs"),
         canvas=row.canvas or full_id,

@@ -16,8 +16,9 @@ from sqlalchemy.schema import Table
 
 Row = tuple[Any, ...]
 
+# Keys in one statement: it has always so many places, so that it is put together once.
 _AT_ONCE: Final = 500
-"""Keys in one statement: it has always so many places, so that it is parsed once."""
+_FEW: Final = 50
 
 
 def insert(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
@@ -49,20 +50,35 @@ def add(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
         connection.exec_driver_sql(_add_sql(table, _Style(connection.dialect)), list(rows))
 
 
-def fetch(connection: Connection, table: Table, keys: Sequence[Any], *, lock: bool) -> Iterator[Row]:
-    """Yield the rows with these keys in the order of the keys; the table's key is one column.
+def fetch(
+    connection: Connection,
+    table: Table,
+    keys: Iterable[Row],
+    *,
+    columns: tuple[str, ...] = (),
+    lock: bool = False,
+) -> Iterator[Row]:
+    """Yield the rows with these primary keys, or with these first parts of it, in the order of the key.
 
     As fast as the driver: a statement of the toolkit takes longer to be put together than to run.
 
     Args:
+        keys: all of one length.
+        columns: all of them by default.
         lock: until the transaction ends, where the engine locks rows (SQLite has locked the database).
     """
-    style = _Style(connection.dialect)
-    sql = _fetch_sql(table, style, lock and style.name != "sqlite")
     ordered = sorted(keys)
-    for start in range(0, len(ordered), _AT_ONCE):
-        some = ordered[start : start + _AT_ONCE]
-        values = (*some, *(some[-1:] * (_AT_ONCE - len(some))))
+    if not ordered:
+        return
+    style, width = _Style(connection.dialect), len(ordered[0])
+    at_once = _AT_ONCE if len(ordered) > _FEW else _FEW
+    sql = _fetch_sql(table, style, columns, width, at_once, lock and style.name != "sqlite")
+    for start in range(0, len(ordered), at_once):
+        some = ordered[start : start + at_once]
+        some += some[-1:] * (at_once - len(some))
+        values = tuple(value for key in some for value in key)
+        if width > 1:
+            values = (*(key[0] for key in some), *values)
         yield from map(tuple, connection.exec_driver_sql(sql, values))
 
 
@@ -91,11 +107,21 @@ class _Style:
 
 
 @functools.cache
-def _fetch_sql(table: Table, style: _Style, lock: bool) -> str:
-    names = ", ".join(map(style.column, table.columns))
-    (key,) = map(style.column, table.primary_key)
-    marks = ", ".join([style.mark] * _AT_ONCE)
-    sql = f"SELECT {names} FROM {style.table(table)} WHERE {key} IN ({marks}) ORDER BY {key}"
+def _fetch_sql(
+    table: Table, style: _Style, columns: tuple[str, ...], width: int, at_once: int, lock: bool
+) -> str:
+    shown = [column for column in table.columns if not columns or column.name in columns]
+    keys = [style.column(column) for column in table.primary_key]
+    marks = ", ".join([style.mark] * at_once)
+    among = f"{keys[0]} IN ({marks})"
+    if width > 1:
+        # The first part alone as well: SQLite finds no index for several. It takes rows in a list
+        # only as VALUES, which MariaDB does not know.
+        row = f"({', '.join([style.mark] * width)})"
+        values = "VALUES " if style.name == "sqlite" else ""
+        among += f" AND ({', '.join(keys[:width])}) IN ({values}{', '.join([row] * at_once)})"
+    names = ", ".join(map(style.column, shown))
+    sql = f"SELECT {names} FROM {style.table(table)} WHERE {among} ORDER BY {', '.join(keys)}"
     return f"{sql} FOR UPDATE" if lock else sql
 
 

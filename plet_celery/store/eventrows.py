@@ -8,7 +8,7 @@ attempt are in its own row; `queries.run_events` shows both.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -47,12 +47,12 @@ class Row(NamedTuple):
     """A row of `event`, in the order of its columns."""
 
     run_id: str
+    attempt_id: str
     at: float
     writer: str
     segment: int
     offset: int
     number: int
-    attempt_id: str
     journal_id: str
     kind: str
     level: int | None
@@ -61,7 +61,14 @@ class Row(NamedTuple):
     @property
     def place(self) -> Place:
         """Where it stands in its run."""
-        return self[1:5]
+        return self[2:6]
+
+
+class Stored(NamedTuple):
+    """What the cap asks of a stored row."""
+
+    number: int
+    kind: str
 
 
 class Kept(NamedTuple):
@@ -69,8 +76,8 @@ class Kept(NamedTuple):
 
     rows: list[Row]
     """New rows that stay."""
-    evicted: list[tuple[str, float, str, int, int]]
-    """Keys of stored rows that go."""
+    evicted: list[Place]
+    """Places of stored rows that go."""
     dropped: dict[str, list[int]]
     """Counters of the events that have no row, by writer."""
 
@@ -101,12 +108,12 @@ def row_of(event: Event, run: str, journal: str) -> Row:
         data = data | {"text": text[: TEXT_MAX - len(CUT)] + CUT}
     return Row(
         run,
+        attempt_key(event.attempt or ""),
         event.wall,
         event.writer,
         event.segment,
         event.offset,
         event.number,
-        attempt_key(event.attempt or ""),
         journal,
         fit(event.kind, WORD_MAX),
         integer(data.get("level")),
@@ -114,19 +121,18 @@ def row_of(event: Event, run: str, journal: str) -> Row:
     )
 
 
-def capped(stored: Iterable[Row], new: Iterable[Row], limit: int) -> Kept:
+def capped(stored: Mapping[Place, Stored], new: Iterable[Row], limit: int) -> Kept:
     """Keep the first `limit` rows of an attempt by their place; ends and drops do not count."""
-    known = {row.place: row for row in stored}
-    fresh = {row.place: row for row in new if row.place not in known}
-    countable = [place for place, row in (known | fresh).items() if row.kind not in _UNCAPPED]
-    beyond = set(sorted(countable)[limit:])
+    fresh = {row.place: row for row in new if row.place not in stored}
+    known = {place: Stored(row.number, row.kind) for place, row in fresh.items()} | dict(stored)
+    countable = sorted(place for place, row in known.items() if row.kind not in _UNCAPPED)
+    beyond = set(countable[limit:])
     dropped: dict[str, list[int]] = {}
     for place in beyond:
-        row = fresh.get(place) or known[place]
-        dropped.setdefault(row.writer, []).append(row.number)
+        dropped.setdefault(place[1], []).append(known[place].number)
     return Kept(
         [row for place, row in fresh.items() if place not in beyond],
-        [row[:5] for place, row in known.items() if place in beyond],
+        [place for place in stored if place in beyond],
         dropped,
     )
 

@@ -13,7 +13,8 @@ import msgspec
 from sqlalchemy.engine import Connection
 
 from plet_celery.events import Event
-from plet_celery.store import bulk, eventrows, hosts, merge, rollups, settle
+from plet_celery.store import bulk, eventrows, hosts, merge, metadata, rollups, settle
+from plet_celery.store.below import Below
 from plet_celery.store.details import Details
 from plet_celery.store.gather import Batch, gather
 from plet_celery.store.limits import IngestLimits
@@ -27,6 +28,7 @@ from plet_celery.store.load import (
     select_in,
 )
 from plet_celery.store.merge import AttemptState
+from plet_celery.store.metadata import put_metadata
 from plet_celery.store.plain import Plain, as_plain, rows_of
 from plet_celery.store.schema import TASK_MAX, Tables, fit
 from plet_celery.store.settle import RunRow, View
@@ -53,15 +55,17 @@ class Ingest:
         plain = self._plain(batch)
         works = load_runs(self.connection, self.tables, self.journal, batch, plain)
         writes = Writes()
-        details = Details(self.connection, self.tables, self.journal, self.limits, works, writes)
-        self._prepare(works, batch, details)
+        below = Below(self.connection, self.tables, works, writes)
+        self._prepare(works, batch, Details(below, self.journal, self.limits))
+        rows = metadata.stored_rows(below, batch.metadata)
         delta = rollups.Delta(self.connection, self.tables, self.journal, self.limits.rollup_tenants_max)
         changed = self._write_plain(plain, works, writes, delta)
         for work in works.values():
             if self._exists(work):
                 self._write_attempts(work, writes, delta)
                 self._make_row(work)
-                details.metadata(work, batch.metadata.get(work.id, ()))
+                if work.id in batch.metadata:
+                    put_metadata(below, work, batch.metadata[work.id], rows.get(work.id, {}))
                 if self._write_run(work, writes):
                     changed.append(work.id)
         self._write_tasks(found)

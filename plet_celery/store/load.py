@@ -78,7 +78,7 @@ def load_runs(
     ids = sorted(batch.attempts)
     works = {run: RunWork(run) for run in ids if run not in plain}
     known = []
-    for found in bulk.fetch(connection, tables.run, ids, lock=True):
+    for found in bulk.fetch(connection, tables.run, [(run,) for run in ids], lock=True):
         row = RunRow(*found)
         work = works.setdefault(row.id, RunWork(row.id))
         known.append(work)
@@ -105,15 +105,10 @@ def load_states(
                 missing[work.id, attempt] = one
     if not missing:
         return
-    attempt_table = tables.attempt
-    runs = sorted({run for run, _ in missing})
-    for some in batched(sorted({attempt for _, attempt in missing})):
-        mine = attempt_table.c.id.in_(some)
-        for row in select_in(connection, attempt_table, attempt_table.c.run_id, runs, mine):
-            found = missing.get((row.run_id, row.id))
-            if found is not None:
-                found.state = state_of(row.doc)
-                found.stored = tuple(row)
+    for row in bulk.fetch(connection, tables.attempt, missing):
+        found = missing[row[0], row[1]]
+        found.state = state_of(row[-1])
+        found.stored = row
 
 
 def load_drops(
@@ -165,16 +160,15 @@ def _needed(work: RunWork, journal: str, batch: Batch) -> Iterable[str]:
 
 
 def _load_views(connection: Connection, tables: Tables, known: Sequence[RunWork]) -> None:
-    attempt = tables.attempt
     works = {work.id: work for work in known}
-    columns = [attempt.c.run_id, *(attempt.c[name] for name in View._fields)]
-    for row in select_in(connection, attempt, attempt.c.run_id, works, columns=columns):
-        works[row[0]].attempts[row[1]] = AttemptWork(row[1], View(*row[1:]))
+    columns = ("run_id", *View._fields)
+    for run, *view in bulk.fetch(connection, tables.attempt, [(run,) for run in works], columns=columns):
+        works[run].attempts[view[0]] = AttemptWork(view[0], View(*view))
 
 
 def _load_reports(connection: Connection, tables: Tables, known: Sequence[RunWork]) -> None:
     works = {work.id: work for work in known if work.doc.reports}
-    event = tables.event
-    of_run = (event.c.attempt_id == "", event.c.kind.in_(list(END_STATES)))
-    for row in select_in(connection, event, event.c.run_id, works, *of_run):
-        works[row.run_id].reports.append(report_of(eventrows.Row(*row)))
+    for found in bulk.fetch(connection, tables.event, [(run, "") for run in works]):
+        row = eventrows.Row(*found)
+        if row.kind in END_STATES:
+            works[row.run_id].reports.append(report_of(row))

@@ -293,18 +293,17 @@ def _detail_tables(make: _Maker) -> dict[str, Table]:
     )
     event = make(
         "event",
-        _required("run_id", key(ID_MAX)),
+        *owner(),
         _required("at", Double()),
         _required("writer", key(32)),
         _required("segment", BigInteger()),
         _required("offset", BigInteger()),
         _required("number", BigInteger()),
-        _required("attempt_id", key(WORD_MAX)),
         _required("journal_id", key(32)),
         _required("kind", key(WORD_MAX)),
         Column("level", Integer()),
         _required("data", long_text()),
-        primary=("run_id", "at", "writer", "segment", "offset"),
+        primary=("run_id", "attempt_id", "at", "writer", "segment", "offset"),
     )
     event_overflow = make(
         "event_overflow",

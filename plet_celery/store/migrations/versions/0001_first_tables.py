@@ -186,18 +186,17 @@ def _detail_tables(make: _Maker) -> None:
     )
     make(
         "event",
-        _required("run_id", key(255)),
+        *owner(),
         _required("at", Double()),
         _required("writer", key(32)),
         _required("segment", BigInteger()),
         _required("offset", BigInteger()),
         _required("number", BigInteger()),
-        _required("attempt_id", key(64)),
         _required("journal_id", key(32)),
         _required("kind", key(64)),
         Column("level", Integer()),
         _required("data", long_text()),
-        primary=("run_id", "at", "writer", "segment", "offset"),
+        primary=("run_id", "attempt_id", "at", "writer", "segment", "offset"),
     )
     make(
         "event_overflow",
