@@ -3,45 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from plet_celery.paths import run_folder, short_id
-from plet_celery.store import merge, metadata, settle
-from plet_celery.store.load import select_in, state_of
-from plet_celery.store.merge import AttemptState, End, Glance
+from plet_celery.store import bulk, merge, metadata, settle
+from plet_celery.store.load import state_of
+from plet_celery.store.merge import AttemptState, End
 from plet_celery.store.records import Attempt, Run, Stage
 from plet_celery.store.schema import Tables
 from plet_celery.store.settle import NEVER_STARTED, OPEN, REAL, RunDoc, RunRow, View
 from plet_celery.store.stages import StageFacts
 
+# Fields of a run that are columns of its row.
+_SAME: Final = (
+    *(
+        "task",
+        "state",
+        "tenant",
+        "trigger",
+        "user",
+        "queue",
+        "queued_at",
+        "started_at",
+        "ended_at",
+        "runtime",
+    ),
+    *("attempts", "root_id", "parent_id", "group_id", "log_lines", "dropped", "version"),
+)
 _run_doc = msgspec.json.Decoder(RunDoc).decode
 _stage_facts = msgspec.json.Decoder(StageFacts).decode
 
 
-def runs(connection: Connection, tables: Tables, rows: Sequence[RunRow], as_of: float | None) -> list[Run]:
+def as_of(connection: Connection, tables: Tables) -> float | None:
+    """Return the wall time of the newest event that was shipped."""
+    found = connection.execute(sa.select(sa.func.max(tables.journal.c.as_of))).scalar()
+    return float(found) if found is not None else None
+
+
+def runs_by_id(connection: Connection, tables: Tables, ids: Sequence[str]) -> list[Run]:
+    """Return the runs with these keys, in their order."""
+    rows = {row[0]: RunRow(*row) for row in bulk.fetch(connection, tables.run, [(one,) for one in ids])}
+    return runs(connection, tables, [rows[one] for one in ids])
+
+
+def runs(connection: Connection, tables: Tables, rows: Sequence[RunRow]) -> list[Run]:
     """Return the runs of these rows, in their order."""
-    ids = [row.id for row in rows]
-    attempt = tables.attempt
-    faces = [row.face for row in rows if row.face is not None]
-    wanted = {(row.id, row.face) for row in rows}
-    columns = [attempt.c.run_id, attempt.c.id, attempt.c.doc]
+    faces = [(row.id, row.face) for row in rows if row.face is not None]
+    columns = ("run_id", "doc")
     shown = {
-        found.run_id: state_of(found.doc)
-        for found in select_in(
-            connection, attempt, attempt.c.run_id, ids, attempt.c.id.in_(faces), columns=columns
-        )
-        if (found.run_id, found.id) in wanted
+        run: state_of(doc) for run, doc in bulk.fetch(connection, tables.attempt, faces, columns=columns)
     }
-    table = tables.run_metadata
     values: dict[str, dict[str, Any]] = {}
-    for found in select_in(connection, table, table.c.run_id, ids):
-        value = metadata.decode(found.doc)
+    for run, key, _, _, doc in bulk.fetch(connection, tables.run_metadata, [(row.id,) for row in rows]):
+        value = metadata.decode(doc)
         if not value.removed:
-            values.setdefault(found.run_id, {})[found.key] = value.value
-    return [_run(row, shown.get(row.id), values.get(row.id, {}), as_of) for row in rows]
+            values.setdefault(run, {})[key] = value.value
+    newest = as_of(connection, tables)
+    return [_run(row, shown.get(row.id), values.get(row.id, {}), newest) for row in rows]
 
 
 def attempts(run: RunRow, rows: Iterable[Any]) -> list[Attempt]:
@@ -75,58 +97,62 @@ def run_id_of(row: RunRow) -> str:
     return doc_of(row).full_id or row.id
 
 
-def _run(row: RunRow, face: AttemptState | None, values: dict[str, Any], as_of: float | None) -> Run:
+def _run(row: RunRow, face: AttemptState | None, values: dict[str, Any], newest: float | None) -> Run:
     doc = doc_of(row)
     full_id = doc.full_id or row.id
-    outcome = merge.outcome_of(face) if face is not None else None
-    end, ran = (outcome.end, outcome.facts) if outcome is not None else (None, {})
-    start = face.start.data if face is not None and face.start is not None else {}
-    facts = start or (doc.queued.data if doc.queued is not None else {})
-    upstream = doc.upstream if _is_upstreams(row, doc, face) else None
-    glance = _glance(row, face) or Glance("")
+    shown = {name: getattr(row, name) for name in _SAME}
     return Run(
         id=full_id,
         short_id=short_id(full_id),
-        task=row.task,
-        state=row.state,
-        tenant=row.tenant,
-        trigger=row.trigger,
-        user=row.user,
-        queue=row.queue,
-        worker=merge.text(ran.get("worker"), 255),
-        host=merge.text(ran.get("host"), 255),
-        percent=face.percent if face is not None else None,
-        stage=glance.name or None,
-        current=glance.current,
-        total=glance.total,
-        unit=glance.unit,
-        message=glance.message,
-        queued_at=row.queued_at,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
         waited=_waited(row),
-        runtime=row.runtime,
         attempt=row.attempts,
-        attempts=row.attempts,
-        retries=merge.integer(ran.get("retries")) or 0,
-        tracked=start.get("tracked") is True,
-        error=_error(upstream or end),
-        result=end.data.get("result") if end is not None else None,
         metadata=values,
-        args=facts.get("args"),
-        kwargs=facts.get("kwargs"),
         canvas=row.canvas or full_id,
-        root_id=row.root_id,
-        parent_id=row.parent_id,
-        group_id=row.group_id,
         replaced=bool(row.replaced),
         log_folders=_folders(row, full_id, doc, face),
-        log_lines=row.log_lines,
-        dropped=row.dropped,
-        reason=_upstream_reason(upstream) if upstream is not None else merge.reason_of(end),
-        as_of=as_of,
-        version=row.version,
+        as_of=newest,
+        **shown,
+        **_of_face(row, doc, face),
+        **_of_stage(row, face),
     )
+
+
+def _of_face(row: RunRow, doc: RunDoc, face: AttemptState | None) -> dict[str, Any]:
+    """Return what a run shows of the attempt that decides its state."""
+    outcome = merge.outcome_of(face) if face is not None else None
+    end, ran = (outcome.end, outcome.facts) if outcome is not None else (None, {})
+    start = face.start.data if face is not None and face.start is not None else {}
+    told = start or (doc.queued.data if doc.queued is not None else {})
+    upstream = doc.upstream if _is_upstreams(row, doc, end) else None
+    return {
+        "worker": merge.text(ran.get("worker"), 255),
+        "host": merge.text(ran.get("host"), 255),
+        "percent": face.percent if face is not None else None,
+        "retries": merge.integer(ran.get("retries")) or 0,
+        "tracked": start.get("tracked") is True,
+        "error": _error(upstream or end),
+        "result": end.data.get("result") if end is not None else None,
+        "args": told.get("args"),
+        "kwargs": told.get("kwargs"),
+        "reason": _upstream_reason(upstream) if upstream is not None else merge.reason_of(end),
+    }
+
+
+def _of_stage(row: RunRow, face: AttemptState | None) -> dict[str, Any]:
+    """Return what a run shows of the stage that runs, or in which it ended without success."""
+    if face is None or row.state == "succeeded":
+        return {}
+    is_open = row.state in OPEN and row.state != "retrying"
+    glance = face.running if is_open else face.running or face.failed
+    if glance is None:
+        return {}
+    return {
+        "stage": glance.name,
+        "current": glance.current,
+        "total": glance.total,
+        "unit": glance.unit,
+        "message": glance.message,
+    }
 
 
 def _attempt(
@@ -172,26 +198,10 @@ def _attempt(
 def _stage(
     attempt: Attempt, number: int, facts: StageFacts | None, declared: tuple[str, float | None] | None
 ) -> Stage:
-    if facts is None:
-        name, weight = declared or ("unnamed", None)
-        return Stage(
-            run_id=attempt.run_id,
-            attempt_id=attempt.id,
-            number=number,
-            name=name,
-            weight=weight,
-            state="planned",
-        )
+    facts = facts or StageFacts()
     done = facts.done[1] if facts.done else None
     total = facts.total[1] if facts.total else None
-    state, ended_at, elapsed = facts.state, None, None
-    if facts.ended is not None and state == facts.ended.state:
-        ended_at, elapsed = facts.ended.stamp[0], facts.ended.elapsed
-    elif state == "running" and attempt.ended_at is not None:
-        # Nobody could end it: its process was killed, or a thread had it open.
-        state, ended_at = "succeeded" if attempt.state == "succeeded" else "failed", attempt.ended_at
-    if elapsed is None and ended_at is not None and facts.began is not None:
-        elapsed = max(0.0, ended_at - facts.began)
+    state, ended_at, elapsed = _stage_end(attempt, facts)
     return Stage(
         run_id=attempt.run_id,
         attempt_id=attempt.id,
@@ -213,6 +223,19 @@ def _stage(
     )
 
 
+def _stage_end(attempt: Attempt, facts: StageFacts) -> tuple[str, float | None, float | None]:
+    """Return a stage's state, when it ended and how long it took."""
+    state, ended_at, elapsed = facts.state, None, None
+    if facts.ended is not None and state == facts.ended.state:
+        ended_at, elapsed = facts.ended.stamp[0], facts.ended.elapsed
+    elif state == "running" and attempt.ended_at is not None:
+        # Nobody could end it: its process was killed, or a thread had it open.
+        state, ended_at = "succeeded" if attempt.state == "succeeded" else "failed", attempt.ended_at
+    if elapsed is None and ended_at is not None and facts.began is not None:
+        elapsed = max(0.0, ended_at - facts.began)
+    return state, ended_at, elapsed
+
+
 def _declared(state: AttemptState) -> dict[int, tuple[str, float | None]]:
     told = state.start.data.get("stages") if state.start is not None else None
     found: dict[int, tuple[str, float | None]] = {}
@@ -228,12 +251,6 @@ def _share(done: float | None, total: float | None) -> float | None:
     return min(100.0, max(0.0, 100.0 * done / total))
 
 
-def _glance(row: RunRow, face: AttemptState | None) -> Glance | None:
-    if face is None or row.state == "succeeded":
-        return None
-    return face.running if row.state in OPEN and row.state != "retrying" else face.running or face.failed
-
-
 def _folders(row: RunRow, full_id: str, doc: RunDoc, face: AttemptState | None) -> list[str]:
     starts = doc.starts
     if starts is None:
@@ -241,12 +258,9 @@ def _folders(row: RunRow, full_id: str, doc: RunDoc, face: AttemptState | None) 
     return [str(run_folder(row.tenant, start, row.trigger, full_id)) for start in starts]
 
 
-def _is_upstreams(row: RunRow, doc: RunDoc, face: AttemptState | None) -> bool:
+def _is_upstreams(row: RunRow, doc: RunDoc, end: End | None) -> bool:
     """Whether an earlier chain step's failure ended the run, rather than an attempt of its own."""
-    if doc.upstream is None or row.state != "failed":
-        return False
-    end = merge.effective_end(face) if face is not None else None
-    return end is None or end.state != "failed"
+    return doc.upstream is not None and row.state == "failed" and (end is None or end.state != "failed")
 
 
 def _upstream_reason(upstream: End) -> str:

@@ -56,14 +56,9 @@ def take(
     )
     row = connection.execute(query).first()
     holder = {"host": host[:255], "machine": machine[:64], "boot": boot[:64], "pid": pid}
+    now = {"taken_at": clock, "touched_at": clock}
     if row is None:
-        fresh = holder | {
-            "journal_id": journal,
-            "epoch": 1,
-            "taken_at": clock,
-            "touched_at": clock,
-            "change_seq": 0,
-        }
+        fresh = {"journal_id": journal, "epoch": 1, "change_seq": 0} | holder | now
         connection.execute(table.insert().values(fresh))
         return Lease(journal, 1)
     if row.machine != holder["machine"] and row.now - row.touched_at < STALE_SECONDS:
@@ -72,7 +67,7 @@ def take(
             f"({row.now - row.touched_at:.0f} s ago), this is {host!r}: a copied journal needs its own id; "
             "delete the copy's journal.json and segments"
         )
-    values = holder | {"epoch": row.epoch + 1, "taken_at": clock, "touched_at": clock}
+    values = {"epoch": row.epoch + 1} | holder | now
     connection.execute(table.update().where(table.c.journal_id == journal).values(values))
     return Lease(journal, row.epoch + 1)
 

@@ -18,10 +18,9 @@ from sqlalchemy.engine import Connection
 from plet_celery.errors import PletError
 from plet_celery.events import RunState
 from plet_celery.store import assemble
-from plet_celery.store.load import select_in
 from plet_celery.store.records import Page, Run
 from plet_celery.store.schema import META_KEY_MAX, META_VALUE_MAX, Tables, fit
-from plet_celery.store.settle import RunRow, run_key
+from plet_celery.store.settle import run_key
 from plet_celery.store.store import Store
 
 LIMIT_MAX: Final = 500
@@ -85,25 +84,19 @@ def list_runs(
     Raises:
         PletError: `after` is no cursor.
     """
-    limit = max(1, min(limit, LIMIT_MAX))
-    key = _parse(after) if after is not None else None
+    limit, key = max(1, min(limit, LIMIT_MAX)), _parse(after) if after is not None else None
     with store.reading() as connection:
         wanted = Filters(
             tuple(dict.fromkeys(states)),
             _tasks(connection, store.tables, task) if task is not None else None,
             tenant,
-            tuple(
-                (fit(name, META_KEY_MAX), fit(value, META_VALUE_MAX)) for name, value in (meta or {}).items()
-            ),
+            _fitted(meta or {}),
             since,
             canvas,
         )
         keys = _keys(connection, store.tables, wanted, key, limit + 1)
         ids = [found for _, found in keys[:limit]]
-        table = store.tables.run
-        rows = {row.id: RunRow(*row) for row in select_in(connection, table, table.c.id, ids)}
-        newest = connection.execute(sa.select(sa.func.max(store.tables.journal.c.as_of))).scalar()
-        items = assemble.runs(connection, store.tables, [rows[found] for found in ids], newest)
+        items = assemble.runs_by_id(connection, store.tables, ids)
     return Page(items=items, next=_cursor(keys[limit - 1]) if len(keys) > limit else None)
 
 
@@ -213,6 +206,10 @@ def _tasks(connection: Connection, tables: Tables, task: str) -> tuple[str, ...]
     name, prefix = tables.task.c.name, task[:-1]
     query = sa.select(name).where(name >= prefix, name < prefix + _AFTER_ANY).order_by(name)
     return tuple(connection.execute(query.limit(_TASKS_MAX)).scalars())
+
+
+def _fitted(meta: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple((fit(name, META_KEY_MAX), fit(value, META_VALUE_MAX)) for name, value in meta.items())
 
 
 def _cursor(key: Key) -> str:

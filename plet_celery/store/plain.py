@@ -7,16 +7,18 @@ merging what needs no merge. `tests/store/test_plain.py` holds this and the merg
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from plet_celery import events
 from plet_celery.events import Event
 from plet_celery.paths import short_id
-from plet_celery.store.merge import FACTS, AttemptState, End, Start, moment, number, text
+from plet_celery.store.merge import FACTS, AttemptState, Contribution, End, Start, moment, number, text
 from plet_celery.store.rollups import Delta
-from plet_celery.store.schema import ID_MAX, QUEUE_MAX, TASK_MAX, TENANT_MAX, WORD_MAX
+from plet_celery.store.schema import TASK_MAX
+from plet_celery.store.settle import kin_of, labels_of
+from plet_celery.store.writes import Row
 
 _encode = msgspec.json.Encoder().encode
 
@@ -57,78 +59,60 @@ def as_plain(run: str, attempts: Mapping[str, Sequence[Event]]) -> Plain | None:
     return Plain(run, attempt, start, end, runtime)
 
 
-def rows_of(
-    plain: Plain, journal: str, change_seq: int, keep: float, delta: Delta
-) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def rows_of(plain: Plain, journal: str, change_seq: int, keep: float, delta: Delta) -> tuple[Row, Row]:
     """Return the rows of `run` and `attempt`, and add the run to the rollups.
 
     Args:
         keep: seconds until a succeeded run expires.
     """
-    run, attempt, start, end, runtime = plain
-    facts, told = start.data, end.data
-    started, ended, writer, name = start.wall, end.wall, start.writer, start.writer[:8]
-    own = End(
-        end.kind,
-        (ended, name, end.segment, end.offset),
-        {key: value for key, value in told.items() if key not in FACTS},
-    )
-    pid, queued_at = facts.get("pid"), moment(facts.get("queued_at"))
-    task, tenant = text(facts.get("task"), TASK_MAX) or "", text(facts.get("tenant"), TENANT_MAX) or ""
-    queue = text(facts.get("queue"), QUEUE_MAX)
-    waited = started - queued_at if queued_at is not None else None
-    counted = delta.made(ended, task, queue, tenant, "succeeded", runtime, waited)
+    facts, start, end = plain.start.data, plain.start, plain.end
+    task, labels = text(facts.get("task"), TASK_MAX) or "", labels_of(facts)
+    tenant, _, _, queue = labels
+    queued_at = moment(facts.get("queued_at"))
+    waited = start.wall - queued_at if queued_at is not None else None
+    counted = delta.made(end.wall, task, queue, tenant, "succeeded", plain.runtime, waited)
     delta.replace(None, counted)
-    percent = number(told.get("percent"))
-    state = AttemptState(
-        start=Start((started, name, start.segment, start.offset), facts),
-        ends=[own],
-        seen={writer: (end.segment, end.offset)},
-        percent=min(percent, 100.0) if percent is not None else None,
-        counted=counted,
-    )
-    canvas, parent = text(facts.get("canvas"), ID_MAX), text(facts.get("parent"), ID_MAX)
-    run_row = (
-        run,
+    row = (
+        plain.run,
         None,
         task,
         "succeeded",
-        tenant,
-        text(facts.get("trigger"), WORD_MAX) or "",
-        text(facts.get("user"), 255),
-        queue,
-        started if queued_at is None or started < queued_at else queued_at,
+        *labels,
+        start.wall if queued_at is None or start.wall < queued_at else queued_at,
         queued_at,
-        started,
-        ended,
-        runtime,
-        1,
-        attempt,
-        0,
-        canvas if canvas != run else None,
-        text(facts.get("root"), ID_MAX),
-        parent if parent != run else None,
-        text(facts.get("group"), ID_MAX),
-        0,
-        0,
-        ended + keep,
-        None,
-        journal,
-        change_seq,
-        1,
+        start.wall,
+        end.wall,
+        plain.runtime,
+        *(1, plain.attempt, 0),
+        *kin_of(facts, plain.run),
+        *(0, 0),
+        end.wall + keep,
+        *(None, journal, change_seq, 1),
     )
-    attempt_row = (
-        run,
-        attempt,
+    return row, _attempt_row(plain, journal, counted)
+
+
+def _attempt_row(plain: Plain, journal: str, counted: Contribution) -> Row:
+    start, end, told = plain.start, plain.end, plain.end.data
+    name, pid = start.writer[:8], start.data.get("pid")
+    own = {key: value for key, value in told.items() if key not in FACTS}
+    percent = number(told.get("percent"))
+    state = AttemptState(
+        start=Start((start.wall, name, start.segment, start.offset), start.data),
+        ends=[End(end.kind, (end.wall, name, end.segment, end.offset), own)],
+        seen={start.writer: (end.segment, end.offset)},
+        percent=min(percent, 100.0) if percent is not None else None,
+        counted=counted,
+    )
+    return (
+        plain.run,
+        plain.attempt,
         journal,
-        writer,
+        start.writer,
         pid if type(pid) is int else None,
         "succeeded",
-        started,
-        ended,
-        0,
-        0,
-        0,
+        start.wall,
+        end.wall,
+        *(0, 0, 0),
         _encode(state).decode(),
     )
-    return run_row, attempt_row

@@ -60,7 +60,7 @@ def get_run(store: Store, run_id: str) -> Run:
     """
     with store.reading() as connection:
         row = _row(connection, store.tables, run_id)
-        return assemble.runs(connection, store.tables, [row], _as_of(connection, store.tables))[0]
+        return assemble.runs(connection, store.tables, [row])[0]
 
 
 def attempts(store: Store, run_id: str) -> list[Attempt]:
@@ -144,7 +144,7 @@ def children(store: Store, run_id: str, *, limit: int = 200) -> list[Run]:
             rows.update({one.id: RunRow(*one) for one in connection.execute(query)})
         rows.pop(row.id, None)
         shown = sorted(rows.values(), key=lambda one: (one.created_at, one.id))[:limit]
-        return assemble.runs(connection, store.tables, shown, _as_of(connection, store.tables))
+        return assemble.runs(connection, store.tables, shown)
 
 
 def measures(store: Store, run_id: str) -> list[Measure]:
@@ -217,7 +217,7 @@ def count_runs_by_state(store: Store) -> dict[str, int]:
 def as_of(store: Store) -> float | None:
     """Return the wall time of the newest event that any journal has shipped; None before the first."""
     with store.reading() as connection:
-        return _as_of(connection, store.tables)
+        return assemble.as_of(connection, store.tables)
 
 
 def shipped_positions(store: Store, journal_id: str) -> lease.Positions:
@@ -234,11 +234,6 @@ def _row(connection: Connection, tables: Tables, run_id: str) -> RunRow:
 
 def _attempt_rows(connection: Connection, tables: Tables, run: str) -> list[Any]:
     return list(select_in(connection, tables.attempt, tables.attempt.c.run_id, [run]))
-
-
-def _as_of(connection: Connection, tables: Tables) -> float | None:
-    found = connection.execute(sa.select(sa.func.max(tables.journal.c.as_of))).scalar()
-    return float(found) if found is not None else None
 
 
 def _with_prefix(connection: Connection, tables: Tables, text: str) -> dict[str, RunRow]:

@@ -113,10 +113,24 @@ def tables_for(dialect: str) -> Tables:
     make = _Maker(MetaData(schema=schema), prefix)
     return Tables(
         metadata=make.metadata,
-        **_store_tables(make),
-        **_run_tables(make),
-        **_detail_tables(make),
-        **_rollup_tables(make),
+        info=_info(make),
+        journal=_journal(make),
+        writer=_writer(make),
+        worker=_worker(make),
+        task=_task(make),
+        run=_run(make),
+        run_metadata=_run_metadata(make),
+        attempt=_attempt(make),
+        stage=_stage(make),
+        event=_event(make),
+        event_overflow=_event_overflow(make),
+        log_stream=_log_stream(make),
+        log_chunk=_log_chunk(make),
+        measure=_measure(make),
+        rollup=_rollup(make),
+        rollup_bin=_rollup_bin(make),
+        rollup_tenant=_rollup_tenant(make),
+        dead_letter=_dead_letter(make),
     )
 
 
@@ -143,11 +157,32 @@ def _required(name: str, type_: Any) -> Column[Any]:
     return Column(name, type_, nullable=False)
 
 
-def _store_tables(make: _Maker) -> dict[str, Table]:
-    info = make(
+def _owner() -> tuple[Column[Any], Column[Any]]:
+    return _required("run_id", key(ID_MAX)), _required("attempt_id", key(WORD_MAX))
+
+
+def _series() -> tuple[Column[Any], ...]:
+    return (
+        _required("journal_id", key(32)),
+        _required("bucket", BigInteger()),
+        _required("task", key(TASK_MAX)),
+        _required("queue", key(QUEUE_MAX)),
+        _required("tenant", key(TENANT_MAX)),
+        _required("state", key(16)),
+    )
+
+
+_SERIES: Final = ("journal_id", "bucket", "task", "queue", "tenant", "state")
+
+
+def _info(make: _Maker) -> Table:
+    return make(
         "info", _required("name", key(WORD_MAX)), _required("value", Text()), primary=("name",), dense=True
     )
-    journal = make(
+
+
+def _journal(make: _Maker) -> Table:
+    return make(
         "journal",
         _required("journal_id", key(32)),
         _required("host", key(255)),
@@ -163,7 +198,10 @@ def _store_tables(make: _Maker) -> dict[str, Table]:
         Column("beat", long_text()),
         primary=("journal_id",),
     )
-    writer = make(
+
+
+def _writer(make: _Maker) -> Table:
+    return make(
         "writer",
         _required("journal_id", key(32)),
         _required("writer", key(32)),
@@ -172,7 +210,10 @@ def _store_tables(make: _Maker) -> dict[str, Table]:
         primary=("journal_id", "writer"),
         dense=True,
     )
-    worker = make(
+
+
+def _worker(make: _Maker) -> Table:
+    return make(
         "worker",
         _required("journal_id", key(32)),
         _required("writer", key(32)),
@@ -182,8 +223,14 @@ def _store_tables(make: _Maker) -> dict[str, Table]:
         _required("doc", long_text()),
         primary=("journal_id", "writer"),
     )
-    task = make("task", _required("name", key(TASK_MAX)), primary=("name",), dense=True)
-    dead_letter = make(
+
+
+def _task(make: _Maker) -> Table:
+    return make("task", _required("name", key(TASK_MAX)), primary=("name",), dense=True)
+
+
+def _dead_letter(make: _Maker) -> Table:
+    return make(
         "dead_letter",
         _required("writer", key(32)),
         _required("segment", BigInteger()),
@@ -197,18 +244,10 @@ def _store_tables(make: _Maker) -> dict[str, Table]:
         _required("record", long_text()),
         primary=("writer", "segment", "offset"),
     )
-    return {
-        "info": info,
-        "journal": journal,
-        "writer": writer,
-        "worker": worker,
-        "task": task,
-        "dead_letter": dead_letter,
-    }
 
 
-def _run_tables(make: _Maker) -> dict[str, Table]:
-    run = make(
+def _run(make: _Maker) -> Table:
+    table = make(
         "run",
         _required("id", key(ID_MAX)),
         Column("digest", key(10)),
@@ -239,17 +278,25 @@ def _run_tables(make: _Maker) -> dict[str, Table]:
         _required("version", BigInteger()),
         primary=("id",),
     )
-    make.index(run, "created", "created_at")
-    make.index(run, "state", "state", "created_at")
-    make.index(run, "task", "task", "state", "created_at")
-    make.index(run, "tenant", "tenant", "state", "created_at", where="tenant <> ''")
-    make.index(run, "canvas", "canvas", "created_at", where="canvas IS NOT NULL")
-    make.index(run, "parent", "parent_id", "created_at", where="parent_id IS NOT NULL")
-    make.index(run, "group", "group_id", "created_at", where="group_id IS NOT NULL")
-    make.index(run, "digest", "digest", where="digest IS NOT NULL")
-    make.index(run, "expires", "expires_at", where="expires_at IS NOT NULL")
-    make.index(run, "change", "journal_id", "change_seq")
-    run_metadata = make(
+    _run_indexes(make, table)
+    return table
+
+
+def _run_indexes(make: _Maker, table: Table) -> None:
+    make.index(table, "created", "created_at")
+    make.index(table, "state", "state", "created_at")
+    make.index(table, "task", "task", "state", "created_at")
+    make.index(table, "tenant", "tenant", "state", "created_at", where="tenant <> ''")
+    make.index(table, "canvas", "canvas", "created_at", where="canvas IS NOT NULL")
+    make.index(table, "parent", "parent_id", "created_at", where="parent_id IS NOT NULL")
+    make.index(table, "group", "group_id", "created_at", where="group_id IS NOT NULL")
+    make.index(table, "digest", "digest", where="digest IS NOT NULL")
+    make.index(table, "expires", "expires_at", where="expires_at IS NOT NULL")
+    make.index(table, "change", "journal_id", "change_seq")
+
+
+def _run_metadata(make: _Maker) -> Table:
+    table = make(
         "run_metadata",
         _required("run_id", key(ID_MAX)),
         _required("key", key(META_KEY_MAX)),
@@ -258,8 +305,12 @@ def _run_tables(make: _Maker) -> dict[str, Table]:
         _required("doc", long_text()),
         primary=("run_id", "key"),
     )
-    make.index(run_metadata, "value", "key", "value", "created_at", "run_id")
-    attempt = make(
+    make.index(table, "value", "key", "value", "created_at", "run_id")
+    return table
+
+
+def _attempt(make: _Maker) -> Table:
+    table = make(
         "attempt",
         _required("run_id", key(ID_MAX)),
         _required("id", key(WORD_MAX)),
@@ -275,25 +326,25 @@ def _run_tables(make: _Maker) -> dict[str, Table]:
         _required("doc", long_text()),
         primary=("run_id", "id"),
     )
-    make.index(attempt, "open", "journal_id", "writer", where="state = 'running'")
-    return {"run": run, "run_metadata": run_metadata, "attempt": attempt}
+    make.index(table, "open", "journal_id", "writer", where="state = 'running'")
+    return table
 
 
-def _detail_tables(make: _Maker) -> dict[str, Table]:
-    def owner() -> tuple[Column[Any], Column[Any]]:
-        return _required("run_id", key(ID_MAX)), _required("attempt_id", key(WORD_MAX))
-
-    stage = make(
+def _stage(make: _Maker) -> Table:
+    return make(
         "stage",
-        *owner(),
+        *_owner(),
         _required("number", BigInteger()),
         _required("state", key(16)),
         _required("doc", long_text()),
         primary=("run_id", "attempt_id", "number"),
     )
-    event = make(
+
+
+def _event(make: _Maker) -> Table:
+    return make(
         "event",
-        *owner(),
+        *_owner(),
         _required("at", Double()),
         _required("writer", key(32)),
         _required("segment", BigInteger()),
@@ -305,85 +356,85 @@ def _detail_tables(make: _Maker) -> dict[str, Table]:
         _required("data", long_text()),
         primary=("run_id", "attempt_id", "at", "writer", "segment", "offset"),
     )
-    event_overflow = make(
+
+
+def _event_overflow(make: _Maker) -> Table:
+    return make(
         "event_overflow",
-        *owner(),
+        *_owner(),
         _required("writer", key(32)),
         _required("bits", blob()),
         primary=("run_id", "attempt_id", "writer"),
     )
-    log_stream = make(
+
+
+def _log_stream(make: _Maker) -> Table:
+    return make(
         "log_stream",
-        *owner(),
+        *_owner(),
         _required("writer", key(32)),
         _required("lines", BigInteger()),
         _required("bytes", BigInteger()),
         primary=("run_id", "attempt_id", "writer"),
     )
-    log_chunk = make(
+
+
+def _log_chunk(make: _Maker) -> Table:
+    return make(
         "log_chunk",
-        *owner(),
+        *_owner(),
         _required("writer", key(32)),
         _required("number", BigInteger()),
         _required("lines", blob()),
         primary=("run_id", "attempt_id", "writer", "number"),
     )
-    measure = make(
+
+
+def _measure(make: _Maker) -> Table:
+    return make(
         "measure",
-        *owner(),
+        *_owner(),
         _required("name", key(255)),
         _required("points", blob()),
         primary=("run_id", "attempt_id", "name"),
     )
-    return {
-        "stage": stage,
-        "event": event,
-        "event_overflow": event_overflow,
-        "log_stream": log_stream,
-        "log_chunk": log_chunk,
-        "measure": measure,
-    }
 
 
-def _rollup_tables(make: _Maker) -> dict[str, Table]:
-    def series() -> tuple[Column[Any], ...]:
-        return (
-            _required("journal_id", key(32)),
-            _required("bucket", BigInteger()),
-            _required("task", key(TASK_MAX)),
-            _required("queue", key(QUEUE_MAX)),
-            _required("tenant", key(TENANT_MAX)),
-            _required("state", key(16)),
-        )
-
-    names = ("journal_id", "bucket", "task", "queue", "tenant", "state")
-    rollup = make(
+def _rollup(make: _Maker) -> Table:
+    table = make(
         "rollup",
-        *series(),
+        *_series(),
         _required("count", BigInteger()),
         _required("runtime_count", BigInteger()),
         _required("runtime_us", BigInteger()),
         _required("waited_count", BigInteger()),
         _required("waited_us", BigInteger()),
-        primary=names,
+        primary=_SERIES,
         dense=True,
     )
-    make.index(rollup, "bucket", "bucket")
-    rollup_bin = make(
+    make.index(table, "bucket", "bucket")
+    return table
+
+
+def _rollup_bin(make: _Maker) -> Table:
+    table = make(
         "rollup_bin",
-        *series(),
+        *_series(),
         _required("measure", key(8)),
         _required("bin", Integer()),
         _required("count", BigInteger()),
-        primary=(*names, "measure", "bin"),
+        primary=(*_SERIES, "measure", "bin"),
         dense=True,
     )
-    make.index(rollup_bin, "bucket", "bucket")
-    rollup_tenant = make(
+    make.index(table, "bucket", "bucket")
+    return table
+
+
+def _rollup_tenant(make: _Maker) -> Table:
+    return make(
         "rollup_tenant",
         _required("journal_id", key(32)),
         _required("tenant", key(TENANT_MAX)),
         primary=("journal_id", "tenant"),
         dense=True,
     )
-    return {"rollup": rollup, "rollup_bin": rollup_bin, "rollup_tenant": rollup_tenant}

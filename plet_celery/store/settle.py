@@ -206,53 +206,31 @@ def make_row(
     retention: Retention,
     place: tuple[str, int, int],
 ) -> RunRow:
-    """Return a run's row.
+    """Return a run's row: of all attempts by start, of what the first and the shown one amount to.
 
-    Args:
-        attempts: all of them, by start.
-        first: what the first one amounts to.
-        face: the same of the one that the run shows (`face_of`).
-        place: its place among the changes: journal id, change_seq, version.
+    `place` is its place among the changes: journal id, change_seq, version.
     """
     upstream = doc.upstream
     state = run_state(doc.queued is not None, attempts, upstream.stamp[0] if upstream else None)
-    view = face_of(attempts)
-    facts = _facts(doc, first)
-    text = merge.text
-    started = started_at(attempts)
-    replaced, log_lines = (view.replaced, view.log_lines) if view is not None else (0, 0)
-    if len(attempts) > 1:
-        replaced = max(attempt.replaced for attempt in attempts)
-        log_lines = sum(attempt.log_lines for attempt in attempts)
+    view, facts = face_of(attempts), _facts(doc, first)
+    started, ended = started_at(attempts), _ended_at(state, view, upstream)
     queued_at = doc.queued.stamp[0] if doc.queued is not None else merge.moment(facts.get("queued_at"))
-    ended = _ended_at(state, view, upstream)
-    created = attempts[0].started_at if attempts else ended or doc.told_at
-    if queued_at is not None and (created is None or queued_at < created):
-        created = queued_at
-    canvas, parent = text(facts.get("canvas"), ID_MAX), text(facts.get("parent"), ID_MAX)
     return RunRow(
         run,
         None if short_id(run) == run[:8] else run_digest(doc.full_id or run),
-        text(facts.get("task"), TASK_MAX) or "",
+        merge.text(facts.get("task"), TASK_MAX) or "",
         state,
-        text(facts.get("tenant"), TENANT_MAX) or "",
-        text(facts.get("trigger"), WORD_MAX) or "",
-        text(facts.get("user"), 255),
-        text(facts.get("queue"), QUEUE_MAX),
-        created or 0.0,
+        *labels_of(facts),
+        _created_at(queued_at, attempts, ended or doc.told_at or 0.0),
         queued_at,
         started,
         ended,
         _runtime(started, ended, attempts, face),
         len(attempts),
         view.id if view is not None else None,
-        replaced,
-        # A run's own id says nothing: the index holds members of real canvases only.
-        canvas if canvas != run else None,
-        text(facts.get("root"), ID_MAX),
-        parent if parent != run else None,
-        text(facts.get("group"), ID_MAX),
-        log_lines,
+        max([attempt.replaced for attempt in attempts], default=0),
+        *kin_of(facts, run),
+        sum([attempt.log_lines for attempt in attempts]),
         dropped,
         _expires_at(state, ended, retention),
         None if doc == _EMPTY else msgspec.json.encode(doc).decode(),
@@ -352,6 +330,35 @@ def _placeholder(found: Sequence[Report]) -> tuple[str, AttemptState]:
     state = AttemptState(first=earliest.end.stamp, report=best.end, placeholder=True)
     state.seen[writer] = (segment, offset)
     return f"p{digest[:31]}", state
+
+
+def labels_of(facts: Mapping[str, Any]) -> tuple[str, str, str | None, str | None]:
+    """Return tenant, trigger, user and queue."""
+    text = merge.text
+    return (
+        text(facts.get("tenant"), TENANT_MAX) or "",
+        text(facts.get("trigger"), WORD_MAX) or "",
+        text(facts.get("user"), 255),
+        text(facts.get("queue"), QUEUE_MAX),
+    )
+
+
+def kin_of(facts: Mapping[str, Any], run: str) -> tuple[str | None, str | None, str | None, str | None]:
+    """Return canvas, root, parent and group; as canvas or parent a run's own id says nothing."""
+    text = merge.text
+    canvas, parent = text(facts.get("canvas"), ID_MAX), text(facts.get("parent"), ID_MAX)
+    return (
+        canvas if canvas != run else None,
+        text(facts.get("root"), ID_MAX),
+        parent if parent != run else None,
+        text(facts.get("group"), ID_MAX),
+    )
+
+
+def _created_at(queued_at: float | None, attempts: Sequence[View], other: float) -> float:
+    """Return the time by which lists are ordered: of the publish, or of the start if that is earlier."""
+    started = attempts[0].started_at if attempts else other
+    return started if queued_at is None or started < queued_at else queued_at
 
 
 def _ended_at(state: str, face: View | None, upstream: End | None) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from alembic import op
 from sqlalchemy import BigInteger, Column, Double, Integer, PrimaryKeyConstraint, Text, text
@@ -18,10 +18,27 @@ depends_on = None
 def upgrade() -> None:
     """Make the tables."""
     make = _Maker(op.get_context().dialect.name)
-    _store_tables(make)
-    _run_tables(make)
-    _detail_tables(make)
-    _rollup_tables(make)
+    for table in (
+        _info,
+        _journal,
+        _writer,
+        _worker,
+        _task,
+        _dead_letter,
+        _run,
+        _run_metadata,
+        _attempt,
+        _stage,
+        _event,
+        _event_overflow,
+        _log_stream,
+        _log_chunk,
+        _measure,
+        _rollup,
+        _rollup_bin,
+        _rollup_tenant,
+    ):
+        table(make)
 
 
 class _Maker:
@@ -47,8 +64,29 @@ def _required(name: str, type_: Any) -> Column[Any]:
     return Column(name, type_, nullable=False)
 
 
-def _store_tables(make: _Maker) -> None:
+def _owner() -> tuple[Column[Any], Column[Any]]:
+    return _required("run_id", key(255)), _required("attempt_id", key(64))
+
+
+def _series() -> tuple[Column[Any], ...]:
+    return (
+        _required("journal_id", key(32)),
+        _required("bucket", BigInteger()),
+        _required("task", key(255)),
+        _required("queue", key(128)),
+        _required("tenant", key(255)),
+        _required("state", key(16)),
+    )
+
+
+_SERIES: Final = ("journal_id", "bucket", "task", "queue", "tenant", "state")
+
+
+def _info(make: _Maker) -> None:
     make("info", _required("name", key(64)), _required("value", Text()), primary=("name",), dense=True)
+
+
+def _journal(make: _Maker) -> None:
     make(
         "journal",
         _required("journal_id", key(32)),
@@ -65,6 +103,9 @@ def _store_tables(make: _Maker) -> None:
         Column("beat", long_text()),
         primary=("journal_id",),
     )
+
+
+def _writer(make: _Maker) -> None:
     make(
         "writer",
         _required("journal_id", key(32)),
@@ -74,6 +115,9 @@ def _store_tables(make: _Maker) -> None:
         primary=("journal_id", "writer"),
         dense=True,
     )
+
+
+def _worker(make: _Maker) -> None:
     make(
         "worker",
         _required("journal_id", key(32)),
@@ -84,7 +128,13 @@ def _store_tables(make: _Maker) -> None:
         _required("doc", long_text()),
         primary=("journal_id", "writer"),
     )
+
+
+def _task(make: _Maker) -> None:
     make("task", _required("name", key(255)), primary=("name",), dense=True)
+
+
+def _dead_letter(make: _Maker) -> None:
     make(
         "dead_letter",
         _required("writer", key(32)),
@@ -101,8 +151,8 @@ def _store_tables(make: _Maker) -> None:
     )
 
 
-def _run_tables(make: _Maker) -> None:
-    run = make(
+def _run(make: _Maker) -> None:
+    table = make(
         "run",
         _required("id", key(255)),
         Column("digest", key(10)),
@@ -133,17 +183,24 @@ def _run_tables(make: _Maker) -> None:
         _required("version", BigInteger()),
         primary=("id",),
     )
-    make.index(run, "created", "created_at")
-    make.index(run, "state", "state", "created_at")
-    make.index(run, "task", "task", "state", "created_at")
-    make.index(run, "tenant", "tenant", "state", "created_at", where="tenant <> ''")
-    make.index(run, "canvas", "canvas", "created_at", where="canvas IS NOT NULL")
-    make.index(run, "parent", "parent_id", "created_at", where="parent_id IS NOT NULL")
-    make.index(run, "group", "group_id", "created_at", where="group_id IS NOT NULL")
-    make.index(run, "digest", "digest", where="digest IS NOT NULL")
-    make.index(run, "expires", "expires_at", where="expires_at IS NOT NULL")
-    make.index(run, "change", "journal_id", "change_seq")
-    run_metadata = make(
+    _run_indexes(make, table)
+
+
+def _run_indexes(make: _Maker, table: str) -> None:
+    make.index(table, "created", "created_at")
+    make.index(table, "state", "state", "created_at")
+    make.index(table, "task", "task", "state", "created_at")
+    make.index(table, "tenant", "tenant", "state", "created_at", where="tenant <> ''")
+    make.index(table, "canvas", "canvas", "created_at", where="canvas IS NOT NULL")
+    make.index(table, "parent", "parent_id", "created_at", where="parent_id IS NOT NULL")
+    make.index(table, "group", "group_id", "created_at", where="group_id IS NOT NULL")
+    make.index(table, "digest", "digest", where="digest IS NOT NULL")
+    make.index(table, "expires", "expires_at", where="expires_at IS NOT NULL")
+    make.index(table, "change", "journal_id", "change_seq")
+
+
+def _run_metadata(make: _Maker) -> None:
+    table = make(
         "run_metadata",
         _required("run_id", key(255)),
         _required("key", key(255)),
@@ -152,8 +209,11 @@ def _run_tables(make: _Maker) -> None:
         _required("doc", long_text()),
         primary=("run_id", "key"),
     )
-    make.index(run_metadata, "value", "key", "value", "created_at", "run_id")
-    attempt = make(
+    make.index(table, "value", "key", "value", "created_at", "run_id")
+
+
+def _attempt(make: _Maker) -> None:
+    table = make(
         "attempt",
         _required("run_id", key(255)),
         _required("id", key(64)),
@@ -169,24 +229,24 @@ def _run_tables(make: _Maker) -> None:
         _required("doc", long_text()),
         primary=("run_id", "id"),
     )
-    make.index(attempt, "open", "journal_id", "writer", where="state = 'running'")
+    make.index(table, "open", "journal_id", "writer", where="state = 'running'")
 
 
-def _detail_tables(make: _Maker) -> None:
-    def owner() -> tuple[Column[Any], Column[Any]]:
-        return _required("run_id", key(255)), _required("attempt_id", key(64))
-
+def _stage(make: _Maker) -> None:
     make(
         "stage",
-        *owner(),
+        *_owner(),
         _required("number", BigInteger()),
         _required("state", key(16)),
         _required("doc", long_text()),
         primary=("run_id", "attempt_id", "number"),
     )
+
+
+def _event(make: _Maker) -> None:
     make(
         "event",
-        *owner(),
+        *_owner(),
         _required("at", Double()),
         _required("writer", key(32)),
         _required("segment", BigInteger()),
@@ -198,72 +258,79 @@ def _detail_tables(make: _Maker) -> None:
         _required("data", long_text()),
         primary=("run_id", "attempt_id", "at", "writer", "segment", "offset"),
     )
+
+
+def _event_overflow(make: _Maker) -> None:
     make(
         "event_overflow",
-        *owner(),
+        *_owner(),
         _required("writer", key(32)),
         _required("bits", blob()),
         primary=("run_id", "attempt_id", "writer"),
     )
+
+
+def _log_stream(make: _Maker) -> None:
     make(
         "log_stream",
-        *owner(),
+        *_owner(),
         _required("writer", key(32)),
         _required("lines", BigInteger()),
         _required("bytes", BigInteger()),
         primary=("run_id", "attempt_id", "writer"),
     )
+
+
+def _log_chunk(make: _Maker) -> None:
     make(
         "log_chunk",
-        *owner(),
+        *_owner(),
         _required("writer", key(32)),
         _required("number", BigInteger()),
         _required("lines", blob()),
         primary=("run_id", "attempt_id", "writer", "number"),
     )
+
+
+def _measure(make: _Maker) -> None:
     make(
         "measure",
-        *owner(),
+        *_owner(),
         _required("name", key(255)),
         _required("points", blob()),
         primary=("run_id", "attempt_id", "name"),
     )
 
 
-def _rollup_tables(make: _Maker) -> None:
-    def series() -> tuple[Column[Any], ...]:
-        return (
-            _required("journal_id", key(32)),
-            _required("bucket", BigInteger()),
-            _required("task", key(255)),
-            _required("queue", key(128)),
-            _required("tenant", key(255)),
-            _required("state", key(16)),
-        )
-
-    names = ("journal_id", "bucket", "task", "queue", "tenant", "state")
-    rollup = make(
+def _rollup(make: _Maker) -> None:
+    table = make(
         "rollup",
-        *series(),
+        *_series(),
         _required("count", BigInteger()),
         _required("runtime_count", BigInteger()),
         _required("runtime_us", BigInteger()),
         _required("waited_count", BigInteger()),
         _required("waited_us", BigInteger()),
-        primary=names,
+        primary=_SERIES,
         dense=True,
     )
-    make.index(rollup, "bucket", "bucket")
-    rollup_bin = make(
+    make.index(table, "bucket", "bucket")
+
+
+def _rollup_bin(make: _Maker) -> None:
+    table = make(
         "rollup_bin",
-        *series(),
+        *_series(),
         _required("measure", key(8)),
         _required("bin", Integer()),
         _required("count", BigInteger()),
-        primary=(*names, "measure", "bin"),
+        primary=(*_SERIES, "measure", "bin"),
         dense=True,
     )
-    make.index(rollup_bin, "bucket", "bucket")
+    make.index(table, "bucket", "bucket")
+
+
+def _rollup_tenant(make: _Maker) -> None:
     make(
         "rollup_tenant",
         _required("journal_id", key(32)),
