@@ -17,11 +17,12 @@ from sqlalchemy.exc import IntegrityError
 
 from plet_celery.events import Event
 from plet_celery.store import bulk, lease
+from plet_celery.store.columns import ID_MAX, WORD_MAX, fit
 from plet_celery.store.engine import is_data_fault, writing
 from plet_celery.store.ingest import Ingest
 from plet_celery.store.lease import Lease
 from plet_celery.store.limits import IngestLimits
-from plet_celery.store.schema import ID_MAX, WORD_MAX, Tables, fit
+from plet_celery.store.schema import Tables
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ import msgspec
 from plet_celery.events import Event
 from plet_celery.store import eventrows, merge, series, stages
 from plet_celery.store.below import Below, encoded
+from plet_celery.store.columns import fit
 from plet_celery.store.gather import Batch, Owner
 from plet_celery.store.limits import IngestLimits
 from plet_celery.store.logkeeping import keep_logs
-from plet_celery.store.schema import fit
 
 # Columns that are read first, to learn which rows are needed in full.
 _STAGE_STATE: Final = ("run_id", "attempt_id", "number", "state")

@@ -15,8 +15,8 @@ import msgspec
 
 from plet_celery import events
 from plet_celery.events import CUT, END_STATES, Event
+from plet_celery.store.columns import WORD_MAX, fit
 from plet_celery.store.merge import attempt_key, integer
-from plet_celery.store.schema import WORD_MAX, fit
 
 WARNING: Final = 30
 TEXT_MAX: Final = 1024

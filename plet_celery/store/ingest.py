@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from plet_celery.events import Event
 from plet_celery.store import bulk, eventrows, hosts, merge, metadata, rollups, settle
 from plet_celery.store.below import Below
+from plet_celery.store.columns import TASK_MAX, fit
 from plet_celery.store.details import Details
 from plet_celery.store.gather import Batch, gather
 from plet_celery.store.limits import IngestLimits
@@ -30,7 +31,7 @@ from plet_celery.store.load import (
 from plet_celery.store.merge import AttemptState
 from plet_celery.store.metadata import put_metadata
 from plet_celery.store.plain import Plain, as_plain, rows_of
-from plet_celery.store.schema import TASK_MAX, Tables, fit
+from plet_celery.store.schema import Tables
 from plet_celery.store.settle import RunRow, View
 from plet_celery.store.writes import Writes
 

@@ -18,8 +18,9 @@ from sqlalchemy.engine import Connection
 from plet_celery.errors import PletError
 from plet_celery.events import RunState
 from plet_celery.store import assemble
+from plet_celery.store.columns import META_KEY_MAX, META_VALUE_MAX, fit
 from plet_celery.store.records import Page, Run
-from plet_celery.store.schema import META_KEY_MAX, META_VALUE_MAX, Tables, fit
+from plet_celery.store.schema import Tables
 from plet_celery.store.settle import run_key
 from plet_celery.store.store import Store
 

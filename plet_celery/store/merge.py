@@ -16,7 +16,7 @@ import msgspec
 
 from plet_celery import events
 from plet_celery.events import END_STATES, Event
-from plet_celery.store.schema import WORD_MAX, fit
+from plet_celery.store.columns import WORD_MAX, fit
 
 Stamp = tuple[float, str, int, int]
 """(wall, start of the writer's id, segment, offset): the order of events across writers."""

@@ -10,8 +10,8 @@ import msgspec
 from plet_celery.events import Event
 from plet_celery.store import bulk, merge
 from plet_celery.store.below import Below, encoded
+from plet_celery.store.columns import META_KEY_MAX, META_VALUE_MAX, fit
 from plet_celery.store.load import RunWork
-from plet_celery.store.schema import META_KEY_MAX, META_VALUE_MAX, fit
 from plet_celery.store.writes import Row
 
 KEYS_MAX: Final = 200

@@ -17,8 +17,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from plet_celery.errors import SchemaError
+from plet_celery.store.columns import place
 from plet_celery.store.engine import reading, writing
-from plet_celery.store.schema import HEAD, REVISIONS, VERSION_TABLE, place, tables_for
+from plet_celery.store.schema import HEAD, REVISIONS, VERSION_TABLE, tables_for
 
 if TYPE_CHECKING:
     from alembic.config import Config

@@ -14,9 +14,9 @@ import msgspec
 from plet_celery import events
 from plet_celery.events import Event
 from plet_celery.paths import short_id
+from plet_celery.store.columns import TASK_MAX
 from plet_celery.store.merge import FACTS, AttemptState, Contribution, End, Start, moment, number, text
 from plet_celery.store.rollups import Delta
-from plet_celery.store.schema import TASK_MAX
 from plet_celery.store.settle import kin_of, labels_of
 from plet_celery.store.writes import Row
 

@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from plet_celery.store import bulk, merge
+from plet_celery.store.columns import QUEUE_MAX, TASK_MAX, TENANT_MAX
 from plet_celery.store.histogram import bin_of
 from plet_celery.store.merge import Contribution, Outcome
-from plet_celery.store.schema import QUEUE_MAX, TASK_MAX, TENANT_MAX, Tables
+from plet_celery.store.schema import Tables
 
 BUCKET_SECONDS: Final = 300
 OTHER: Final = "other"

@@ -15,8 +15,8 @@ import msgspec
 from plet_celery.events import Event, RunState
 from plet_celery.paths import run_digest, short_id
 from plet_celery.store import merge
+from plet_celery.store.columns import ID_MAX, QUEUE_MAX, TASK_MAX, TENANT_MAX, WORD_MAX, fit
 from plet_celery.store.merge import AttemptState, End, Outcome, Start
-from plet_celery.store.schema import ID_MAX, QUEUE_MAX, TASK_MAX, TENANT_MAX, WORD_MAX, fit
 
 DAY: Final = 86_400.0
 OPEN: Final = frozenset({RunState.QUEUED.value, RunState.RUNNING.value, RunState.RETRYING.value})

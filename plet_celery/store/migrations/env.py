@@ -7,7 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import context
 
-from plet_celery.store.schema import VERSION_TABLE, place, tables_for
+from plet_celery.store.columns import place
+from plet_celery.store.schema import VERSION_TABLE, tables_for
 
 
 def options(dialect: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from alembic import op
 from sqlalchemy import BigInteger, Column, Double, Integer, PrimaryKeyConstraint, Text, text
 
-from plet_celery.store.schema import blob, key, long_text, place
+from plet_celery.store.columns import blob, key, long_text, place
 
 revision = "0001"
 down_revision = None
