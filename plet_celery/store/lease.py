@@ -7,17 +7,18 @@ host, cannot write twice.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.schema import Table
 
 from plet_celery.errors import StaleWrite
 from plet_celery.store import bulk
 from plet_celery.store.engine import store_clock
-from plet_celery.store.load import select_in
 from plet_celery.store.schema import Tables
 
 STALE_SECONDS: Final = 30.0
@@ -32,6 +33,18 @@ class Lease:
 
     journal_id: str
     epoch: int
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a lease's row says to its holder."""
+
+    change_seq: int
+    """Number of the last batch that changed a run."""
+    as_of: float | None
+
+
+_HELD: Final = ("epoch", "change_seq", "as_of")
 
 
 def take(
@@ -72,18 +85,17 @@ def take(
     return Lease(journal, row.epoch + 1)
 
 
-def lock(connection: Connection, tables: Tables, lease: Lease) -> Any:
-    """Return the lease's row, locked; it is still ours.
+def lock(connection: Connection, tables: Tables, lease: Lease) -> Held:
+    """Return what the lease's row says, locked; it is still ours.
 
     Raises:
         StaleWrite: another shipper took over.
     """
-    table = tables.journal
-    query = sa.select(table).where(table.c.journal_id == lease.journal_id, table.c.epoch == lease.epoch)
-    row = connection.execute(query.with_for_update()).first()
-    if row is None:
-        raise _stale(lease)
-    return row
+    for row in bulk.fetch(connection, tables.journal, [(lease.journal_id,)], columns=_HELD, lock=True):
+        epoch, change_seq, as_of = row
+        if epoch == lease.epoch:
+            return Held(change_seq, as_of)
+    raise _stale(lease)
 
 
 def touch(connection: Connection, tables: Tables, lease: Lease, **values: Any) -> None:
@@ -92,10 +104,9 @@ def touch(connection: Connection, tables: Tables, lease: Lease, **values: Any) -
     Raises:
         StaleWrite: another shipper took over.
     """
-    table = tables.journal
-    mine = sa.and_(table.c.journal_id == lease.journal_id, table.c.epoch == lease.epoch)
-    clock = store_clock(connection.dialect.name)
-    if connection.execute(table.update().where(mine).values(touched_at=clock, **values)).rowcount == 0:
+    statement = _touching(tables.journal, connection.dialect.name, tuple(values))
+    mine = {"held_journal": lease.journal_id, "held_epoch": lease.epoch}
+    if connection.execute(statement, mine | values).rowcount == 0:
         raise _stale(lease)
 
 
@@ -111,17 +122,24 @@ def advance(
 ) -> None:
     """Keep new positions; a position never goes back."""
     table = tables.writer
-    mine = table.c.journal_id == journal
-    stored = {row.writer: row for row in select_in(connection, table, table.c.writer, moved, mine)}
     rows = [(journal, writer, *place) for writer, place in sorted(moved.items())]
-    bulk.insert(connection, table, [row for row in rows if row[1] not in stored])
-    newer = [row for row in rows if row[1] in stored and row[2:] > tuple(stored[row[1]])[2:]]
-    bulk.update(connection, table, newer)
+    stored = {row[:2]: row for row in bulk.fetch(connection, table, [row[:2] for row in rows])}
+    bulk.insert(connection, table, [row for row in rows if row[:2] not in stored])
+    bulk.update(connection, table, [row for row in rows if row[:2] in stored and row > stored[row[:2]]])
 
 
 def forget(connection: Connection, tables: Tables, journal: str, writers: Iterable[str]) -> None:
     """Drop the positions of files that are deleted."""
     bulk.delete(connection, tables.writer, [(journal, writer) for writer in sorted(set(writers))])
+
+
+@functools.cache
+def _touching(table: Table, dialect: str, names: tuple[str, ...]) -> sa.Update:
+    mine = sa.and_(
+        table.c.journal_id == sa.bindparam("held_journal"), table.c.epoch == sa.bindparam("held_epoch")
+    )
+    values = {"touched_at": store_clock(dialect)} | {name: sa.bindparam(name) for name in names}
+    return table.update().where(mine).values(values)
 
 
 def _stale(lease: Lease) -> StaleWrite:

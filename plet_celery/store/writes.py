@@ -44,4 +44,5 @@ class Writes:
         ):
             # By name, so that two hosts take the locks of the tables in one order.
             for table in sorted(rows, key=lambda found: found.name):
-                write(connection, table, sorted(rows[table], key=lambda row: row[: len(table.primary_key)]))
+                # A row begins with its key, so what comes behind is never compared.
+                write(connection, table, sorted(rows[table]))
