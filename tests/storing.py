@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from hypothesis import HealthCheck, Phase, settings
+from services import new_database
 
 from plet_celery.events import Event
 from plet_celery.store import IngestLimits, Lease, Store, open_store
@@ -16,9 +19,11 @@ from plet_celery.store import IngestLimits, Lease, Store, open_store
 # What says when and how often, not what: it differs between two ways to the same rows.
 _VOLATILE = {
     "run": {"journal_id", "change_seq", "version"},
-    "journal": {"epoch", "taken_at", "touched_at", "change_seq"},
+    "journal": {"epoch", "taken_at", "touched_at", "change_seq", "skew"},
     "info": {"value"},
 }
+# When the lease was touched: it differs whenever anything is written.
+_TOUCHES = {"journal": {"taken_at", "touched_at", "skew"}}
 _template: list[Path] = []
 
 
@@ -46,14 +51,65 @@ def new_store(folder: Path, name: str = "plet.db") -> Store:
     return store
 
 
+def store_on(engine: str, folder: Path, name: str = "plet") -> Store:
+    """Return an empty store on `sqlite`, `postgresql` or `mariadb`.
+
+    On a server it is made once per test process and `name`, emptied for the next one, and dropped by
+    `drop_stores`: it may stay open.
+    """
+    if engine == "sqlite":
+        return new_store(folder, f"{name}.db")
+    known = _on_servers.get((engine, name))
+    if known is None:
+        known = open_store(_databases.enter_context(new_database(engine)))
+        _databases.callback(known.close)
+        if engine == "postgresql":
+            sa.event.listen(known.engine, "connect", _hurry_postgres)
+        known.ensure_schema()
+        _on_servers[engine, name] = known
+        return known
+    return emptied(known)
+
+
+def drop_stores() -> None:
+    """Drop the databases that `store_on` has made."""
+    _on_servers.clear()
+    _databases.close()
+
+
+_on_servers: dict[tuple[str, str], Store] = {}
+_databases = contextlib.ExitStack()
+
+
+def _hurry_postgres(connection: Any, record: Any) -> None:
+    # These rows need not survive a crash of the server.
+    connection.autocommit = True
+    connection.execute("SET synchronous_commit = off")
+    connection.autocommit = False
+
+
 def emptied(store: Store) -> Store:
     """Return the store without any rows: faster than a new one, whose statements are compiled anew."""
     with store.engine.connect().execution_options(plet_writes=True) as connection, connection.begin():
         for table in store.tables.metadata.tables.values():
-            if table.name != "info":
+            if bare_name(table) != "info":
                 connection.execute(table.delete())
     store._writer = type(store._writer)(store.tables)  # it remembers names that have a row
     return store
+
+
+def examples(store: Store, count: int) -> settings:
+    """Return the settings of a property of stores: as many examples on a file, fewer on a server.
+
+    There an example takes ten times as long, and what engines do differently shows in few.
+    """
+    return settings(
+        max_examples=count if store.url.get_backend_name() == "sqlite" else max(10, count // 8),
+        deadline=None,
+        # Explaining a failure traces every line, which takes minutes here.
+        phases=[phase for phase in Phase if phase is not Phase.explain],
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 class Shipper:
@@ -97,11 +153,25 @@ def positions_of(found: Sequence[Event]) -> dict[str, tuple[int, int]]:
 
 def rows_of(store: Store) -> dict[str, list[tuple[Any, ...]]]:
     """Return all rows of all tables, without what says when and how often they were written."""
+    return _rows(store, _VOLATILE)
+
+
+def dump(store: Store) -> dict[str, list[tuple[Any, ...]]]:
+    """Return all rows of all tables, but for when the lease was touched."""
+    return _rows(store, _TOUCHES)
+
+
+def bare_name(table: sa.Table) -> str:
+    """Return a table's name without the prefix that it has on MariaDB."""
+    return table.name.removeprefix("plet_")
+
+
+def _rows(store: Store, without: dict[str, set[str]]) -> dict[str, list[tuple[Any, ...]]]:
     found = {}
     with store.reading() as connection:
         for table in store.tables.metadata.sorted_tables:
-            skipped = _VOLATILE.get(table.name, set())
+            skipped = without.get(bare_name(table), set())
             columns = [column for column in table.columns if column.name not in skipped]
             rows = connection.execute(sa.select(*columns).order_by(*table.primary_key))
-            found[table.name] = [tuple(row) for row in rows]
+            found[bare_name(table)] = [tuple(row) for row in rows]
     return found

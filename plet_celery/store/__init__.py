@@ -8,6 +8,7 @@ from plet_celery.store.batches import IngestResult
 from plet_celery.store.lease import Lease, Positions
 from plet_celery.store.limits import IngestLimits
 from plet_celery.store.migrating import SchemaStatus
+from plet_celery.store.neighbours import include_name
 from plet_celery.store.store import OpenAttempt, Store, check_schema, migrate, migrate_sql, open_store
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "SchemaStatus",
     "Store",
     "check_schema",
+    "include_name",
     "migrate",
     "migrate_sql",
     "open_store",

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from plet_celery.paths import run_folder, short_id
-from plet_celery.store import bulk, merge, metadata, settle
+from plet_celery.store import bulk, hoststatus, merge, metadata, settle
 from plet_celery.store.load import state_of
 from plet_celery.store.merge import AttemptState, End
 from plet_celery.store.records import Attempt, Run, Stage
@@ -53,17 +53,22 @@ def runs_by_id(connection: Connection, tables: Tables, ids: Sequence[str]) -> li
 def runs(connection: Connection, tables: Tables, rows: Sequence[RunRow]) -> list[Run]:
     """Return the runs of these rows, in their order."""
     faces = [(row.id, row.face) for row in rows if row.face is not None]
-    columns = ("run_id", "doc")
-    shown = {
-        run: state_of(doc) for run, doc in bulk.fetch(connection, tables.attempt, faces, columns=columns)
-    }
+    columns = ("run_id", "journal_id", "doc")
+    face_rows = bulk.fetch(connection, tables.attempt, faces, columns=columns)
+    found = {run: (at, doc) for run, at, doc in face_rows}
+    shown = {run: state_of(doc) for run, (_, doc) in found.items()}
     values: dict[str, dict[str, Any]] = {}
     for run, key, _, _, doc in bulk.fetch(connection, tables.run_metadata, [(row.id,) for row in rows]):
         value = metadata.decode(doc)
         if not value.removed:
             values.setdefault(run, {})[key] = value.value
     newest = as_of(connection, tables)
-    return [_run(row, shown.get(row.id), values.get(row.id, {}), newest) for row in rows]
+    running = {row.id: found[row.id][0] for row in rows if row.state == "running" and row.id in found}
+    silent = hoststatus.silent_since(connection, tables, running.values())
+    return [
+        _run(row, shown.get(row.id), values.get(row.id, {}), newest, silent.get(running.get(row.id, "")))
+        for row in rows
+    ]
 
 
 def attempts(run: RunRow, rows: Iterable[Any]) -> list[Attempt]:
@@ -97,7 +102,19 @@ def run_id_of(row: RunRow) -> str:
     return doc_of(row).full_id or row.id
 
 
-def _run(row: RunRow, face: AttemptState | None, values: dict[str, Any], newest: float | None) -> Run:
+def error_of(row: RunRow, doc: RunDoc, face: AttemptState | None) -> dict[str, Any] | None:
+    """Return what a run failed with, given the attempt that decides its state."""
+    end = merge.outcome_of(face).end if face is not None else None
+    return _error(doc.upstream if _is_upstreams(row, doc, end) else end)
+
+
+def _run(
+    row: RunRow,
+    face: AttemptState | None,
+    values: dict[str, Any],
+    newest: float | None,
+    silent: float | None,
+) -> Run:
     doc = doc_of(row)
     full_id = doc.full_id or row.id
     shown = {name: getattr(row, name) for name in _SAME}
@@ -111,6 +128,7 @@ def _run(row: RunRow, face: AttemptState | None, values: dict[str, Any], newest:
         replaced=bool(row.replaced),
         log_folders=_folders(row, full_id, doc, face),
         as_of=newest,
+        unreachable_since=silent,
         **shown,
         **_of_face(row, doc, face),
         **_of_stage(row, face),
@@ -130,6 +148,7 @@ def _of_face(row: RunRow, doc: RunDoc, face: AttemptState | None) -> dict[str, A
         "percent": face.percent if face is not None else None,
         "retries": merge.integer(ran.get("retries")) or 0,
         "tracked": start.get("tracked") is True,
+        "weight": merge.weight_of(end.data) if end is not None else 1,
         "error": _error(upstream or end),
         "result": end.data.get("result") if end is not None else None,
         "args": told.get("args"),

@@ -13,23 +13,25 @@ from typing import Final
 
 import msgspec
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import IntegrityError
 
-from plet_celery.events import Event
+from plet_celery.events import Event, safe_text
 from plet_celery.store import bulk, lease
 from plet_celery.store.columns import ID_MAX, WORD_MAX, fit
-from plet_celery.store.engine import is_data_fault, writing
+from plet_celery.store.engine import writing
 from plet_celery.store.ingest import Ingest
 from plet_celery.store.lease import Lease
 from plet_celery.store.limits import IngestLimits
 from plet_celery.store.schema import Tables
+from plet_celery.store.troubles import is_data_fault, is_worth_another_try
 
 log = logging.getLogger(__name__)
 
 # Two hosts may insert the same run at once: one of them waits, fails, and finds the row when it tries again.
+# A deadlock's victim, too, is likely to pass; after this the caller waits before it tries again.
 _TRIES: Final = 4
 _REASON_MAX: Final = 2000
 _TASKS_MAX: Final = 10_000
+_FORGET_EVERY: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class IngestResult:
     changed_runs: list[str]
     dead_letters: int
     """Events of this batch that were refused."""
+    late: int = 0
+    """Events that were dropped because their runs are being removed, or were."""
 
 
 class Writer:
@@ -47,6 +51,7 @@ class Writer:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._known_tasks: frozenset[str] = frozenset()
+        self._batches = 0
 
     def ingest(
         self,
@@ -57,22 +62,21 @@ class Writer:
         *,
         limits: IngestLimits,
         now: float,
+        heard: bool = True,
     ) -> IngestResult:
         """Write one batch; see `Store.ingest`."""
         for left in reversed(range(_TRIES)):
             try:
-                return self._once(engine, held, events, positions, limits, now, careful=False)
-            except IntegrityError as error:
-                if left and engine.dialect.name != "sqlite":
-                    continue
-                fault: Exception = error
+                return self._once(engine, held, events, positions, limits, now, heard, careful=False)
             except Exception as error:
+                if left and is_worth_another_try(error):
+                    continue
                 if not is_data_fault(error):
                     raise
                 fault = error
             break
         log.warning("a batch has events that cannot be stored: events=%d error=%r", len(events), fault)
-        return self._once(engine, held, events, positions, limits, now, careful=True)
+        return self._once(engine, held, events, positions, limits, now, heard, careful=True)
 
     def _once(
         self,
@@ -82,6 +86,7 @@ class Writer:
         positions: Mapping[str, tuple[int, int]],
         limits: IngestLimits,
         now: float,
+        heard: bool,
         *,
         careful: bool,
     ) -> IngestResult:
@@ -97,27 +102,46 @@ class Writer:
             known = row.as_of if row.as_of is not None else 0.0
             newest = max((event.wall for event in events), default=known)
             values = {"change_seq": row.change_seq + 1} if changed else {}
-            lease.touch(connection, self._tables, held, as_of=max(known, min(newest, now)), **values)
-        if len(self._known_tasks) < _TASKS_MAX:
-            self._known_tasks |= batch.new_tasks
-        return IngestResult(sorted(set(changed)), len(refused))
+            if heard:
+                lease.touch(connection, self._tables, held, as_of=max(known, min(newest, now)), **values)
+            else:
+                lease.keep(connection, self._tables, held, **values)
+        self._batches += 1
+        if len(self._known_tasks) >= _TASKS_MAX or self._batches % _FORGET_EVERY == 0:
+            # Retention may have removed names that had no run.
+            self._known_tasks = frozenset()
+        self._known_tasks |= batch.new_tasks
+        return IngestResult(sorted(set(changed)), len(refused), len(batch.late))
 
     def _bisected(
         self, batch: Ingest, events: Sequence[Event], refused: list[tuple[Event, Exception]]
     ) -> list[str]:
         """Write what can be written of `events`; the rest is added to `refused`."""
-        try:
-            with batch.connection.begin_nested():
-                return batch.apply(events)
-        except Exception as error:
-            if not is_data_fault(error):
-                raise
-            if len(events) == 1:
-                refused.append((events[0], error))
-                return []
+        fault = self._tried(batch, events)
+        if isinstance(fault, list):
+            return fault
+        if len(events) == 1:
+            refused.append((events[0], fault))
+            return []
         middle = len(events) // 2
         first = self._bisected(batch, events[:middle], refused)
         return first + self._bisected(batch, events[middle:], refused)
+
+    def _tried(self, batch: Ingest, events: Sequence[Event]) -> list[str] | Exception:
+        """Write `events`, or return what is wrong with them; one event has several tries."""
+        # Another host may insert the same run while we do: that says nothing against the event.
+        tries = _TRIES if len(events) == 1 else 1
+        for left in reversed(range(tries)):
+            try:
+                with batch.connection.begin_nested():
+                    return batch.apply(events)
+            except Exception as error:
+                if not is_data_fault(error):
+                    raise
+                fault = error
+                if not (left and is_worth_another_try(error)):
+                    break
+        return fault
 
     def _bury(
         self, connection: Connection, held: Lease, refused: Sequence[tuple[Event, Exception]], now: float
@@ -141,7 +165,7 @@ class Writer:
             now,
             fit(event.kind, WORD_MAX),
             fit(event.run, ID_MAX) if event.run else None,
-            f"{type(error).__name__}: {error}"[:_REASON_MAX],
+            safe_text(f"{type(error).__name__}: {error}", _REASON_MAX),
             _record_of(event),
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.schema import Table
 
 from plet_celery.errors import PletError
+from plet_celery.store.engine import store_clock
 from plet_celery.store.store import Store
 
 
@@ -72,6 +74,27 @@ def changes(store: Store, cursor: str | None = None, *, limit: int = 500) -> Cha
             seen[one] = _whole(rows) if cut else seq
             more = more or cut
     return Changes(found, _cursor(seen), more)
+
+
+def change_mark(store: Store) -> tuple[float, ...]:
+    """Return what differs from before as soon as a batch was shipped, or a host fell silent or came back.
+
+    What is removed leaves it as it is, and so do beats of hosts.
+    """
+    with store.reading() as connection:
+        query = _mark_query(store.tables.journal, connection.dialect.name)
+        return tuple(float(one or 0) for one in connection.execute(query).one())
+
+
+@functools.cache
+def _mark_query(table: Table, dialect: str) -> sa.Executable:
+    is_silent = sa.and_(
+        table.c.left_at.is_(None), store_clock(dialect) - table.c.touched_at >= table.c.stale_after
+    )
+    silent = sa.case((is_silent, 1), else_=0)
+    lost = sa.case((table.c.lost_at.is_(None), 0), else_=1)
+    sums = (sa.func.sum(one) for one in (table.c.change_seq, table.c.epoch, silent, lost))
+    return sa.select(sa.func.count(), *sums).select_from(table)
 
 
 def _rows(connection: Connection, run: Table, mine: Any, later: Any, limit: int) -> list[Any]:

@@ -86,6 +86,12 @@ def gather(found: Sequence[Event]) -> Batch:
     return batch
 
 
+def key_of(event: Event) -> str | None:
+    """Return the key of the run that an event is about; None where it is about none."""
+    run = event.run or _run_of(event)
+    return run_key(run) if run else None
+
+
 def _run_of(event: Event) -> str | None:
     """Return the run that a report of dropped events names in its data."""
     named = event.data.get("run") if event.kind == events.EVENTS_DROPPED else None

@@ -27,7 +27,8 @@ class WorkerFacts(msgspec.Struct, omit_defaults=True):
     stopped: Start | None = None
 
 
-_decoder = msgspec.json.Decoder(WorkerFacts)
+facts_of = msgspec.json.Decoder(WorkerFacts).decode
+"""Reads the `doc` of a worker's row."""
 
 
 def write_workers(connection: Connection, tables: Tables, journal: str, batch: Batch, writes: Writes) -> None:
@@ -60,7 +61,7 @@ def _merge_workers(
     stored = {row.writer: row for row in select_in(connection, table, table.c.writer, by_writer, mine)}
     for writer, told in by_writer.items():
         row = stored.get(writer)
-        facts = _decoder.decode(row.doc) if row is not None else WorkerFacts()
+        facts = facts_of(row.doc) if row is not None else WorkerFacts()
         for event in told:
             _fold(facts, event)
         first = facts.started or facts.stopping or facts.stopped

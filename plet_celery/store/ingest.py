@@ -6,18 +6,18 @@ be run again with the same events: it then changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 from sqlalchemy.engine import Connection
 
 from plet_celery.events import Event
-from plet_celery.store import bulk, eventrows, hosts, merge, metadata, rollups, settle
+from plet_celery.store import bulk, eventrows, hosts, merge, metadata, refusals, rollups, settle
 from plet_celery.store.below import Below
 from plet_celery.store.columns import TASK_MAX, fit
 from plet_celery.store.details import Details
-from plet_celery.store.gather import Batch, gather
+from plet_celery.store.gather import Batch, gather, key_of
 from plet_celery.store.limits import IngestLimits
 from plet_celery.store.load import (
     AttemptWork,
@@ -49,12 +49,17 @@ class Ingest:
     """Task names that surely have a row."""
     new_tasks: set[str] = field(default_factory=set)
     """Names this pass has made sure of."""
+    late: set[tuple[str, int, int]] = field(default_factory=set)
+    """Positions of events that were refused because their runs are being removed, or are gone."""
 
     def apply(self, found: Sequence[Event]) -> list[str]:
         """Write the events; return the ids of the runs that changed."""
         batch = gather(found)
         plain = self._plain(batch)
         works = load_runs(self.connection, self.tables, self.journal, batch, plain)
+        # Not before: a mark that comes later waits for the rows that are locked now.
+        if refused := self._refused(found, batch, works):
+            return self.apply([event for event in found if key_of(event) not in refused])
         writes = Writes()
         below = Below(self.connection, self.tables, works, writes)
         self._prepare(works, batch, Details(below, self.journal, self.limits))
@@ -75,6 +80,23 @@ class Ingest:
         delta.write()
         return changed
 
+    def _refused(self, found: Sequence[Event], batch: Batch, works: Mapping[str, RunWork]) -> Collection[str]:
+        """Return the runs of the batch that must not come back; their events are counted."""
+        guard = refusals.Refusals(self.connection, self.tables)
+        is_needed, has_tenants = guard.any()
+        if not is_needed:
+            return ()
+        refused = guard.of(batch.attempts, _tenants_of(batch, works) if has_tenants else {})
+        if refused:
+            late: dict[str, int] = {}
+            for event in found:
+                digest = refused.get(key_of(event) or "")
+                if digest is not None and event.position not in self.late:
+                    self.late.add(event.position)
+                    late[digest] = late.get(digest, 0) + 1
+            guard.count(late)
+        return refused
+
     def _plain(self, batch: Batch) -> dict[str, Plain]:
         rich = batch.rich_runs()
         found = {}
@@ -94,9 +116,9 @@ class Ingest:
         keep = self.limits.retention.succeeded
         new = [one for run, one in plain.items() if run not in works]
         for one in new:
-            run_row, attempt_row = rows_of(one, self.journal, self.change_seq, keep, delta)
-            writes.put(self.tables.run, run_row, None)
-            writes.put(self.tables.attempt, attempt_row, None)
+            run, attempt = rows_of(one, self.journal, self.change_seq, keep, delta)
+            writes.put(self.tables.run, run, None)
+            writes.put(self.tables.attempt, attempt, None)
         return [one.run for one in new]
 
     def _prepare(self, works: Mapping[str, RunWork], batch: Batch, details: Details) -> None:
@@ -194,7 +216,7 @@ class Ingest:
                 if one.stored is not None:
                     writes.delete(table, [(work.id, one.id)])
                     work.changed = True
-            elif writes.put(table, _row_of(work.id, one.view, state), one.stored):
+            elif writes.put(table, attempt_row(work.id, one.view, state), one.stored):
                 work.changed = True
 
     def _make_row(self, work: RunWork) -> None:
@@ -239,6 +261,25 @@ class Ingest:
             self.new_tasks |= names
 
 
+def _tenants_of(batch: Batch, works: Mapping[str, RunWork]) -> dict[str, tuple[str, float]]:
+    """Return the tenants of runs that are not stored, with the wall time of their first event here."""
+    tenants: dict[str, tuple[str, float]] = {}
+    for run, attempts in batch.attempts.items():
+        if run not in works or works[run].row is None:
+            told = [*batch.queued.get(run, ()), *(event for some in attempts.values() for event in some)]
+            if (tenant := _tenant_of(told)) is not None:
+                tenants[run] = (tenant, min(event.wall for event in told))
+    return tenants
+
+
+def _tenant_of(told: Iterable[Event]) -> str | None:
+    for event in told:
+        tenant = event.data.get("tenant")
+        if tenant and isinstance(tenant, str):
+            return tenant
+    return None
+
+
 def _outcome(work: RunWork, view: View) -> merge.Outcome:
     one = work.attempts[view.id]
     if one.outcome is None:
@@ -247,7 +288,8 @@ def _outcome(work: RunWork, view: View) -> merge.Outcome:
     return one.outcome
 
 
-def _row_of(run: str, view: View, state: AttemptState) -> tuple[object, ...]:
+def attempt_row(run: str, view: View, state: AttemptState) -> tuple[object, ...]:
+    """Return the row of an attempt, in the order of its columns."""
     return (
         run,
         view.id,

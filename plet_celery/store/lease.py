@@ -8,6 +8,7 @@ host, cannot write twice.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,7 +23,7 @@ from plet_celery.store.engine import store_clock
 from plet_celery.store.schema import Tables
 
 STALE_SECONDS: Final = 30.0
-"""A lease that was not touched for so long may be taken by another machine."""
+"""A lease that was not touched for so long counts as stale, where its holder did not say otherwise."""
 
 Positions = dict[str, tuple[int, int]]
 
@@ -56,8 +57,12 @@ def take(
     machine: str,
     boot: str,
     pid: int,
+    stale_after: float = STALE_SECONDS,
 ) -> Lease:
     """Take the lease, from whoever holds it on this machine.
+
+    Args:
+        stale_after: seconds without a touch after which readers may call the host unreachable.
 
     Raises:
         StaleWrite: another machine holds it and is alive: the journal was copied, or is mounted twice.
@@ -68,16 +73,18 @@ def take(
         sa.select(table, clock.label("now")).where(table.c.journal_id == journal).with_for_update(of=table)
     )
     row = connection.execute(query).first()
-    holder = {"host": host[:255], "machine": machine[:64], "boot": boot[:64], "pid": pid}
+    holder: dict[str, Any] = {"host": host[:255], "machine": machine[:64], "boot": boot[:64], "pid": pid}
+    holder |= {"stale_after": stale_after, "left_at": None, "lost_at": None}
     now = {"taken_at": clock, "touched_at": clock}
     if row is None:
         fresh = {"journal_id": journal, "epoch": 1, "change_seq": 0} | holder | now
         connection.execute(table.insert().values(fresh))
         return Lease(journal, 1)
-    if row.machine != holder["machine"] and row.now - row.touched_at < STALE_SECONDS:
+    age = row.now - row.touched_at
+    if row.machine != holder["machine"] and row.left_at is None and age < row.stale_after:
         raise StaleWrite(
             f"journal {journal[:8]} is being stored by host {row.host!r} "
-            f"({row.now - row.touched_at:.0f} s ago), this is {host!r}: a copied journal needs its own id; "
+            f"({age:.0f} s ago), this is {host!r}: a copied journal needs its own id; "
             "delete the copy's journal.json and segments"
         )
     values = {"epoch": row.epoch + 1} | holder | now
@@ -101,13 +108,35 @@ def lock(connection: Connection, tables: Tables, lease: Lease) -> Held:
 def touch(connection: Connection, tables: Tables, lease: Lease, **values: Any) -> None:
     """Say by the store's clock that this shipper lives, with further columns of its row.
 
+    Each touch also compares the clocks: `skew` is this host's minus the store's, in seconds.
+
     Raises:
         StaleWrite: another shipper took over.
     """
     statement = _touching(tables.journal, connection.dialect.name, tuple(values))
-    mine = {"held_journal": lease.journal_id, "held_epoch": lease.epoch}
+    # Read here, not where the transaction began: it may have waited for locks since.
+    mine = {"held_journal": lease.journal_id, "held_epoch": lease.epoch, "held_wall": time.time()}
     if connection.execute(statement, mine | values).rowcount == 0:
         raise _stale(lease)
+
+
+def keep(connection: Connection, tables: Tables, lease: Lease, **values: Any) -> None:
+    """Write columns of a lease that is locked, without a sign of life."""
+    if values:
+        mine = tables.journal.c.journal_id == lease.journal_id
+        connection.execute(tables.journal.update().where(mine).values(values))
+
+
+def leave(connection: Connection, tables: Tables, lease: Lease) -> None:
+    """Say that nobody writes into the journal any more: the lease may grow old without anything amiss.
+
+    Raises:
+        StaleWrite: another shipper took over.
+    """
+    touch(connection, tables, lease)
+    mine = tables.journal.c.journal_id == lease.journal_id
+    left = {"left_at": store_clock(connection.dialect.name)}
+    connection.execute(tables.journal.update().where(mine).values(left))
 
 
 def positions(connection: Connection, tables: Tables, journal: str) -> Positions:
@@ -138,8 +167,9 @@ def _touching(table: Table, dialect: str, names: tuple[str, ...]) -> sa.Update:
     mine = sa.and_(
         table.c.journal_id == sa.bindparam("held_journal"), table.c.epoch == sa.bindparam("held_epoch")
     )
-    values = {"touched_at": store_clock(dialect)} | {name: sa.bindparam(name) for name in names}
-    return table.update().where(mine).values(values)
+    clock = store_clock(dialect)
+    values = {"touched_at": clock, "skew": sa.bindparam("held_wall", type_=sa.Double()) - clock}
+    return table.update().where(mine).values(values | {name: sa.bindparam(name) for name in names})
 
 
 def _stale(lease: Lease) -> StaleWrite:

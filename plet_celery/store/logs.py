@@ -8,31 +8,31 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from plet_celery.errors import RunNotFound
 from plet_celery.store import logtext, settle
+from plet_celery.store.finding import run_row
 from plet_celery.store.records import LogLine
 from plet_celery.store.settle import View, run_key
 from plet_celery.store.store import Store
 
 
-def stored_log(store: Store, run_id: str, attempt: int | None = None) -> list[LogLine]:
+def stored_log(
+    store: Store, run_id: str, attempt: int | None = None, *, tenants: Sequence[str] | None = None
+) -> list[LogLine]:
     """Return the kept lines of one attempt (by its ordinal) or of all, oldest first.
 
     Lines that are not kept are one line of the stream `gap` that says how many there were.
 
     Raises:
-        RunNotFound: there is no such run.
+        RunNotFound: there is no such run that the viewer may see.
     """
-    tables, run = store.tables, run_key(run_id)
+    tables = store.tables
     columns = [tables.attempt.c[name] for name in View._fields]
     with store.reading() as connection:
+        run = run_row(connection, tables, run_id, tenants).id
         views = [
             View(*row)
             for row in connection.execute(sa.select(*columns).where(tables.attempt.c.run_id == run))
         ]
-        known = connection.execute(sa.select(tables.run.c.id).where(tables.run.c.id == run)).first()
-        if known is None:
-            raise RunNotFound(f"no run {run_id!r}; runs are kept for plet_retention_days, `runs` lists them")
         numbers = {view.id: number for number, view in enumerate(settle.by_start(views), 1)}
         wanted = [one for one, number in numbers.items() if attempt in (None, number)]
         streams = _by_attempt(connection, tables.log_stream, run, wanted)
@@ -42,6 +42,18 @@ def stored_log(store: Store, run_id: str, attempt: int | None = None) -> list[Lo
         for one in wanted
         for line in _attempt_lines(numbers[one], streams.get(one, []), chunks.get(one, []))
     ]
+
+
+def journals_of(store: Store, run_id: str) -> dict[str, tuple[str, str]]:
+    """Return the journal (its id, its host) that each attempt of a run was told to, by attempt id."""
+    attempt, journal = store.tables.attempt, store.tables.journal
+    query = (
+        sa.select(attempt.c.id, attempt.c.journal_id, journal.c.host)
+        .join(journal, journal.c.journal_id == attempt.c.journal_id, isouter=True)
+        .where(attempt.c.run_id == run_key(run_id))
+    )
+    with store.reading() as connection:
+        return {row.id: (row.journal_id, row.host or "") for row in connection.execute(query)}
 
 
 def _by_attempt(connection: Any, table: Any, run: str, wanted: Sequence[str]) -> dict[str, list[Any]]:

@@ -21,8 +21,11 @@ from plet_celery.store.columns import WORD_MAX, fit
 Stamp = tuple[float, str, int, int]
 """(wall, start of the writer's id, segment, offset): the order of events across writers."""
 
+# More than a share of 1e-9 can give is no weight that a writer of ours gave.
+WEIGHT_MAX: Final = 1_000_000_000
 # An attempt has one end, at most a few are reported. What lies beyond is noise of a broken recorder.
 ENDS_MAX: Final = 16
+_INTEGER_MAX: Final = 1 << 63
 _YEAR_10000: Final = 253_402_300_800.0
 _STATES: Final[Mapping[str, str]] = {kind: state.value for kind, state in END_STATES.items()}
 _RANKS: Final[Mapping[str, int]] = {"child": 0, "main": 1, "shipper": 2}
@@ -77,6 +80,8 @@ class Contribution(msgspec.Struct, array_like=True):
     state: str
     runtime_us: int | None
     waited_us: int | None
+    weight: int = 1
+    """How many runs it stands for: more than one where `plet_sample` thins."""
 
 
 class AttemptState(msgspec.Struct, omit_defaults=True):
@@ -136,15 +141,15 @@ def moment(value: Any) -> float | None:
 
 
 def integer(value: Any) -> int | None:
-    """Return an int, or None."""
-    return value if type(value) is int else None
+    """Return an int that a column holds, or None."""
+    return value if type(value) is int and -_INTEGER_MAX <= value < _INTEGER_MAX else None
 
 
 def text(value: Any, limit: int) -> str | None:
     """Return a non-empty str that fits a column, or None."""
     if type(value) is not str or not value:
         return None
-    return value if len(value) <= limit else fit(value, limit)
+    return fit(value, limit)
 
 
 def fold_attempt(state: AttemptState | None, found: Iterable[Event]) -> AttemptState:
@@ -227,6 +232,12 @@ def outcome_of(state: AttemptState) -> Outcome:
     if has_run:
         return Outcome(end, facts, started, max(0.0, end.stamp[0] - started), "wall", start is not None)
     return Outcome(end, facts, started, None, None, False)
+
+
+def weight_of(data: Mapping[str, Any]) -> int:
+    """Return how many runs an end stands for; 1 for anything but a plausible count."""
+    weight = data.get("weight")
+    return weight if type(weight) is int and 1 <= weight <= WEIGHT_MAX else 1
 
 
 def writer_of(state: AttemptState) -> str:

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, Engine
 from plet_celery.errors import SchemaError
 from plet_celery.store.columns import place
 from plet_celery.store.engine import reading, writing
-from plet_celery.store.schema import HEAD, REVISIONS, VERSION_TABLE, tables_for
+from plet_celery.store.schema import HEAD, REVISIONS, VERSION_TABLE, WORKS_FROM, tables_for
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 # Any number will do, as long as every version of plet_celery uses the same.
 _POSTGRES_LOCK: Final = 0x706C6574
 _MYSQL_LOCK: Final = "plet_celery.migrate"
-_MYSQL_WAIT_SECONDS: Final = 60
+_WAIT_SECONDS: Final = 45
+"""How long one waits for another's migration: less than a session may be silent."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +38,45 @@ class SchemaStatus:
     current: str | None
     """None: there are no tables yet."""
     head: str
+    works_from: str | None = None
+    """Of newer tables: the oldest revision whose version may go on with them."""
 
     @property
     def is_current(self) -> bool:
         """The tables fit this version."""
-        return self.current == self.head
+        return self.current == self.head or (self._is_unknown and self.works_from in REVISIONS)
 
     @property
     def is_newer(self) -> bool:
-        """The tables come from a version that this one does not know."""
+        """The tables come from a version that this one does not know, and are not for this one, too."""
+        return self._is_unknown and self.works_from not in REVISIONS
+
+    @property
+    def _is_unknown(self) -> bool:
         return self.current is not None and self.current not in REVISIONS
 
 
 def read_status(engine: Engine) -> SchemaStatus:
     """Return the status of the tables; nothing is changed."""
     with reading(engine) as connection:
-        return SchemaStatus(_current(connection), HEAD)
+        return _status(connection, _current(connection))
+
+
+def check_version(connection: Connection) -> None:
+    """Refuse tables of another version, with one small statement.
+
+    Raises:
+        SchemaError: they are older or newer, with the way out.
+    """
+    _, schema = place(connection.dialect.name)
+    table = sa.table(VERSION_TABLE, sa.column("version_num", sa.String()), schema=schema)
+    status = _status(connection, connection.execute(sa.select(table.c.version_num)).scalar())
+    check_not_newer(status)
+    if not status.is_current:
+        raise SchemaError(
+            f"the store has the schema {status.current or 'of an unfinished migration'!r}, "
+            f"this plet_celery needs {HEAD!r}; run celery plet migrate"
+        )
 
 
 def migrate(engine: Engine, revision: str = "head") -> SchemaStatus:
@@ -63,12 +87,15 @@ def migrate(engine: Engine, revision: str = "head") -> SchemaStatus:
     """
     with writing(engine) as connection, _alone(connection):
         # Only what was read behind the lock is true: another process may just have migrated.
-        before = SchemaStatus(_current(connection), HEAD)
+        before = _status(connection, _current(connection))
         check_not_newer(before)
-        if not before.is_current or revision not in ("head", HEAD):
+        if before.current is None:
+            _make_way(connection)
+        is_known = before.current is None or before.current in REVISIONS
+        if is_known and (not before.is_current or revision not in ("head", HEAD)):
             _upgrade(connection, revision)
         _name_store(connection)
-        return SchemaStatus(_current(connection), HEAD)
+        return _status(connection, _current(connection))
 
 
 def check_not_newer(status: SchemaStatus) -> None:
@@ -92,7 +119,8 @@ def sql(dialect: str, revision: str = "head") -> str:
     out = io.StringIO()
     config = _config()
     config.output_buffer = out
-    config.attributes["dialect"] = dialect
+    # Unconnected, SQLAlchemy takes `mysql` for MySQL, and leaves words unquoted that MariaDB reserves.
+    config.attributes["dialect"] = "mariadb" if dialect == "mysql" else dialect
     try:
         command.upgrade(config, revision, sql=True)
     except CommandError as error:
@@ -128,21 +156,59 @@ def _current(connection: Connection) -> str | None:
     return connection.execute(sa.select(table.c.version_num)).scalar_one_or_none()
 
 
+def _status(connection: Connection, current: str | None) -> SchemaStatus:
+    if current is None or current in REVISIONS:
+        return SchemaStatus(current, HEAD)
+    info = tables_for(connection.dialect.name).info
+    query = sa.select(info.c.value).where(info.c.name == WORKS_FROM)
+    revision, _, works_from = (connection.execute(query).scalar() or "").partition(" ")
+    # A migration that says nothing has not said that the one before it is still right.
+    return SchemaStatus(current, HEAD, works_from if revision == current else None)
+
+
 @contextmanager
 def _alone(connection: Connection) -> Iterator[None]:
     # SQLite's BEGIN IMMEDIATE is the lock already.
     name = connection.dialect.name
     if name == "postgresql":
+        connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_WAIT_SECONDS}s'"))
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_POSTGRES_LOCK)))
     if name not in ("mysql", "mariadb"):
         yield
         return
-    if connection.execute(sa.select(sa.func.get_lock(_MYSQL_LOCK, _MYSQL_WAIT_SECONDS))).scalar() != 1:
-        raise SchemaError("another process has been migrating the store for a minute; look at it, try again")
+    if connection.execute(sa.select(sa.func.get_lock(_MYSQL_LOCK, _WAIT_SECONDS))).scalar() != 1:
+        raise SchemaError("another process has been migrating the store for long; look at it, try again")
     try:
         yield
     finally:
         connection.execute(sa.select(sa.func.release_lock(_MYSQL_LOCK)))
+
+
+def _make_way(connection: Connection) -> None:
+    """Look whether a first migration can begin here, and clear away what an interrupted one has left.
+
+    MariaDB commits each table by itself: whoever is killed in between leaves tables without a version.
+    """
+    name = connection.dialect.name
+    if name == "postgresql":
+        encoding = connection.execute(sa.text("SHOW server_encoding")).scalar()
+        if encoding != "UTF8":
+            raise SchemaError(
+                f"the store's database has the encoding {encoding}; "
+                "make one WITH ENCODING 'UTF8' TEMPLATE template0"
+            )
+    if name not in ("mysql", "mariadb"):
+        return
+    found = set(sa.inspect(connection).get_table_names())
+    left = [table for table in tables_for(name).metadata.sorted_tables if table.name in found]
+    for table in left:
+        if connection.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first():
+            raise SchemaError(
+                f"the database has a table {table.name!r} with rows but no {VERSION_TABLE}; "
+                "restore that table, or give plet a database of its own"
+            )
+    for table in left:
+        connection.execute(sa.schema.DropTable(table))
 
 
 def _name_store(connection: Connection) -> None:

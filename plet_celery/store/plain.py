@@ -6,8 +6,9 @@ merging what needs no merge. `tests/store/test_plain.py` holds this and the merg
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -15,12 +16,24 @@ from plet_celery import events
 from plet_celery.events import Event
 from plet_celery.paths import short_id
 from plet_celery.store.columns import TASK_MAX
-from plet_celery.store.merge import FACTS, AttemptState, Contribution, End, Start, moment, number, text
+from plet_celery.store.merge import (
+    FACTS,
+    AttemptState,
+    Contribution,
+    End,
+    Start,
+    integer,
+    moment,
+    number,
+    text,
+    weight_of,
+)
 from plet_celery.store.rollups import Delta
 from plet_celery.store.settle import kin_of, labels_of
 from plet_celery.store.writes import Row
 
 _encode = msgspec.json.Encoder().encode
+_WORDS: Final = ("task", "tenant", "trigger", "user", "queue", "worker")
 
 
 class Plain(NamedTuple):
@@ -66,18 +79,21 @@ def rows_of(plain: Plain, journal: str, change_seq: int, keep: float, delta: Del
         keep: seconds until a succeeded run expires.
     """
     facts, start, end = plain.start.data, plain.start, plain.end
-    task, labels = text(facts.get("task"), TASK_MAX) or "", labels_of(facts)
-    tenant, _, _, queue = labels
+    try:
+        task, tenant, trigger, user, queue, worker = _words(*map(facts.get, _WORDS))
+    except TypeError:  # a list or an object, where a word should be
+        task, tenant, trigger, user, queue, worker = _words.__wrapped__(*map(facts.get, _WORDS))
     queued_at = moment(facts.get("queued_at"))
     waited = start.wall - queued_at if queued_at is not None else None
-    counted = delta.made(end.wall, task, queue, tenant, "succeeded", plain.runtime, waited)
+    weight = weight_of(end.data)
+    counted = delta.made(end.wall, task, queue, tenant, "succeeded", plain.runtime, waited, weight)
     delta.replace(None, counted)
     row = (
         plain.run,
         None,
         task,
         "succeeded",
-        *labels,
+        *(tenant, trigger, user, queue),
         start.wall if queued_at is None or start.wall < queued_at else queued_at,
         queued_at,
         start.wall,
@@ -88,13 +104,21 @@ def rows_of(plain: Plain, journal: str, change_seq: int, keep: float, delta: Del
         *(0, 0),
         end.wall + keep,
         *(None, journal, change_seq, 1),
+        worker,
     )
     return row, _attempt_row(plain, journal, counted)
 
 
+# Most runs have the words of one before: to look them up is cheaper than to look at six texts.
+@functools.lru_cache(maxsize=1024)
+def _words(*told: Any) -> tuple[str, str, str, str | None, str | None, str | None]:
+    facts = dict(zip(_WORDS, told, strict=True))
+    return text(facts["task"], TASK_MAX) or "", *labels_of(facts), text(facts["worker"], 255)
+
+
 def _attempt_row(plain: Plain, journal: str, counted: Contribution) -> Row:
     start, end, told = plain.start, plain.end, plain.end.data
-    name, pid = start.writer[:8], start.data.get("pid")
+    name = start.writer[:8]
     own = {key: value for key, value in told.items() if key not in FACTS}
     percent = number(told.get("percent"))
     state = AttemptState(
@@ -109,7 +133,7 @@ def _attempt_row(plain: Plain, journal: str, counted: Contribution) -> Row:
         plain.attempt,
         journal,
         start.writer,
-        pid if type(pid) is int else None,
+        integer(start.data.get("pid")),
         "succeeded",
         start.wall,
         end.wall,

@@ -1,7 +1,7 @@
 """The only queries: pages, API, commands and monitor show the same number because they ask here.
 
 Every function takes the store first, the rest by keyword, and returns records. Lists page by key, with
-an opaque cursor; nothing counts all runs.
+an opaque cursor; nothing counts all runs. Most take `tenants`: what the viewer may see (`tenancy.py`).
 """
 
 from __future__ import annotations
@@ -13,32 +13,48 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from plet_celery.errors import RunAmbiguous, RunNotFound
 from plet_celery.events import RUN_QUEUED, RUN_STARTED, RunState
-from plet_celery.store import assemble, lease, merge, series
-from plet_celery.store.changes import Changes, Notice, changes
+from plet_celery.store import assemble, lease, merge, series, tenancy
+from plet_celery.store.canvasruns import canvas_runs
+from plet_celery.store.changes import Changes, Notice, change_mark, changes
+from plet_celery.store.finding import FAILED_STATES, resolve_run, run_row
+from plet_celery.store.glance import ends_over_time, glance, known_tasks, recorded_since
+from plet_celery.store.hoststatus import host_losses, list_hosts
 from plet_celery.store.listing import list_runs
 from plet_celery.store.load import select_in, state_of
 from plet_celery.store.logs import stored_log
 from plet_celery.store.merge import AttemptState
 from plet_celery.store.records import Attempt, EventRow, Measure, MeasurePoint, Run, Stage
 from plet_celery.store.schema import Tables
-from plet_celery.store.settle import RunRow, run_key
+from plet_celery.store.settle import RunRow
 from plet_celery.store.store import Store
+from plet_celery.store.workers import list_workers, lost_runs, running_by_worker
 
 __all__ = [
+    "FAILED_STATES",
     "Changes",
     "Notice",
     "as_of",
     "attempts",
+    "canvas_runs",
+    "change_mark",
     "changes",
     "children",
     "count_runs_by_state",
+    "ends_over_time",
     "get_run",
+    "glance",
+    "host_losses",
+    "known_tasks",
+    "list_hosts",
     "list_runs",
+    "list_workers",
+    "lost_runs",
     "measures",
+    "recorded_since",
     "resolve_run",
     "run_events",
+    "running_by_worker",
     "shipped_positions",
     "stages",
     "stored_log",
@@ -46,43 +62,44 @@ __all__ = [
 
 COUNT_MAX: Final = 1000
 """Where counting stops: readers show "1 000+"."""
-FAILED_STATES: Final = ("failed", "timed_out", "lost", "interrupted", "rejected")
-"""What `@last-failed` looks for."""
-_CANDIDATES: Final = 5
-_AFTER_ANY: Final = "\U0010ffff"
 
 
-def get_run(store: Store, run_id: str) -> Run:
+def get_run(store: Store, run_id: str, *, tenants: Sequence[str] | None = None) -> Run:
     """Return a run by its full id.
 
+    Args:
+        tenants: paths that the viewer may see, each with what lies below it; None: all. So everywhere here.
+
     Raises:
-        RunNotFound: there is none.
+        RunNotFound: there is none that the viewer may see.
     """
     with store.reading() as connection:
-        row = _row(connection, store.tables, run_id)
+        row = run_row(connection, store.tables, run_id, tenants)
         return assemble.runs(connection, store.tables, [row])[0]
 
 
-def attempts(store: Store, run_id: str) -> list[Attempt]:
+def attempts(store: Store, run_id: str, *, tenants: Sequence[str] | None = None) -> list[Attempt]:
     """Return a run's attempts, the first one first.
 
     Raises:
-        RunNotFound: there is no such run.
+        RunNotFound: there is no such run that the viewer may see.
     """
     with store.reading() as connection:
-        row = _row(connection, store.tables, run_id)
+        row = run_row(connection, store.tables, run_id, tenants)
         return assemble.attempts(row, _attempt_rows(connection, store.tables, row.id))
 
 
-def stages(store: Store, run_id: str, attempt_id: str | None = None) -> list[Stage]:
+def stages(
+    store: Store, run_id: str, attempt_id: str | None = None, *, tenants: Sequence[str] | None = None
+) -> list[Stage]:
     """Return the stages of one attempt or of all, by attempt and number.
 
     Raises:
-        RunNotFound: there is no such run.
+        RunNotFound: there is no such run that the viewer may see.
     """
     table = store.tables.stage
     with store.reading() as connection:
-        row = _row(connection, store.tables, run_id)
+        row = run_row(connection, store.tables, run_id, tenants)
         rows = _attempt_rows(connection, store.tables, row.id)
         states: dict[str, AttemptState] = {one.id: state_of(one.doc) for one in rows}
         query = sa.select(table).where(table.c.run_id == row.id)
@@ -99,15 +116,17 @@ def stages(store: Store, run_id: str, attempt_id: str | None = None) -> list[Sta
     ]
 
 
-def run_events(store: Store, run_id: str, *, limit: int = 200) -> list[EventRow]:
+def run_events(
+    store: Store, run_id: str, *, limit: int = 200, tenants: Sequence[str] | None = None
+) -> list[EventRow]:
     """Return the newest `limit` facts of a run's life, oldest first.
 
     Raises:
-        RunNotFound: there is no such run.
+        RunNotFound: there is no such run that the viewer may see.
     """
     table = store.tables.event
     with store.reading() as connection:
-        row = _row(connection, store.tables, run_id)
+        row = run_row(connection, store.tables, run_id, tenants)
         found = _own_events(row, _attempt_rows(connection, store.tables, row.id))
         newest = sa.select(table).where(table.c.run_id == row.id)
         for one in connection.execute(newest.order_by(table.c.at.desc()).limit(limit)):
@@ -128,34 +147,42 @@ def run_events(store: Store, run_id: str, *, limit: int = 200) -> list[EventRow]
     return found[-limit:] if limit > 0 else []
 
 
-def children(store: Store, run_id: str, *, limit: int = 200) -> list[Run]:
+def children(
+    store: Store, run_id: str, *, limit: int = 200, tenants: Sequence[str] | None = None
+) -> list[Run]:
     """Return the runs that this one published, and those of the same canvas, the first one first.
 
     Raises:
-        RunNotFound: there is no such run.
+        RunNotFound: there is no such run that the viewer may see.
     """
     table = store.tables.run
     with store.reading() as connection:
-        row = _row(connection, store.tables, run_id)
+        row = run_row(connection, store.tables, run_id, tenants)
         canvas = row.canvas or row.id
         rows: dict[str, RunRow] = {}
+        visible = tenancy.visible(table.c.tenant, tenants)
         for mine in (table.c.canvas == canvas, table.c.parent_id == row.id, table.c.id == canvas):
-            query = sa.select(table).where(mine).order_by(table.c.created_at, table.c.id).limit(limit + 1)
+            query = (
+                sa.select(table)
+                .where(mine, *visible)
+                .order_by(table.c.created_at, table.c.id)
+                .limit(limit + 1)
+            )
             rows.update({one.id: RunRow(*one) for one in connection.execute(query)})
         rows.pop(row.id, None)
         shown = sorted(rows.values(), key=lambda one: (one.created_at, one.id))[:limit]
         return assemble.runs(connection, store.tables, shown)
 
 
-def measures(store: Store, run_id: str) -> list[Measure]:
+def measures(store: Store, run_id: str, *, tenants: Sequence[str] | None = None) -> list[Measure]:
     """Return a run's series, by attempt and name.
 
     Raises:
-        RunNotFound: there is no such run.
+        RunNotFound: there is no such run that the viewer may see.
     """
     table = store.tables.measure
     with store.reading() as connection:
-        row = _row(connection, store.tables, run_id)
+        row = run_row(connection, store.tables, run_id, tenants)
         order = {
             attempt.id: attempt.number
             for attempt in assemble.attempts(row, _attempt_rows(connection, store.tables, row.id))
@@ -174,31 +201,6 @@ def measures(store: Store, run_id: str) -> list[Measure]:
         )
         for one in rows
     ]
-
-
-def resolve_run(store: Store, text: str) -> str:
-    """Return the full id of the run that `text` names: an id, a unique prefix, `@last`, `@last-failed`.
-
-    Raises:
-        RunNotFound: none fits.
-        RunAmbiguous: several fit; the message lists some.
-    """
-    if text in ("@last", "@last-failed"):
-        found = list_runs(store, states=FAILED_STATES if text == "@last-failed" else (), limit=1).items
-        if not found:
-            raise RunNotFound(f"{text}: no {'failed ' if text != '@last' else ''}run is recorded yet")
-        return found[0].id
-    table = store.tables.run
-    with store.reading() as connection:
-        exact = connection.execute(sa.select(table).where(table.c.id == run_key(text))).first()
-        if exact is not None:
-            return assemble.run_id_of(RunRow(*exact))
-        rows = {} if not text else _with_prefix(connection, store.tables, text)
-    if not rows:
-        raise RunNotFound(f"no run {text!r}; runs are kept for plet_retention_days, `runs` lists them")
-    if len(rows) > 1:
-        raise RunAmbiguous(_several(text, list(rows.values())))
-    return assemble.run_id_of(next(iter(rows.values())))
 
 
 def count_runs_by_state(store: Store) -> dict[str, int]:
@@ -225,31 +227,8 @@ def shipped_positions(store: Store, journal_id: str) -> lease.Positions:
     return store.positions(journal_id)
 
 
-def _row(connection: Connection, tables: Tables, run_id: str) -> RunRow:
-    row = connection.execute(sa.select(tables.run).where(tables.run.c.id == run_key(run_id))).first()
-    if row is None:
-        raise RunNotFound(f"no run {run_id!r}; runs are kept for plet_retention_days, `runs` lists them")
-    return RunRow(*row)
-
-
 def _attempt_rows(connection: Connection, tables: Tables, run: str) -> list[Any]:
     return list(select_in(connection, tables.attempt, tables.attempt.c.run_id, [run]))
-
-
-def _with_prefix(connection: Connection, tables: Tables, text: str) -> dict[str, RunRow]:
-    table = tables.run
-    rows: dict[str, RunRow] = {}
-    for column in (table.c.id, table.c.digest):
-        begins = sa.and_(column >= text, column < text + _AFTER_ANY)
-        query = sa.select(table).where(begins).order_by(column).limit(_CANDIDATES + 1)
-        rows.update({row.id: RunRow(*row) for row in connection.execute(query)})
-    return rows
-
-
-def _several(text: str, rows: Sequence[RunRow]) -> str:
-    shown = [f"{assemble.run_id_of(row)} ({row.task}, {row.state})" for row in rows[:_CANDIDATES]]
-    more = " and more" if len(rows) > _CANDIDATES else ""
-    return f"{text!r} fits several runs: {', '.join(shown)}{more}; give more characters"
 
 
 def _own_events(row: RunRow, rows: Sequence[Any]) -> list[EventRow]:
@@ -257,9 +236,11 @@ def _own_events(row: RunRow, rows: Sequence[Any]) -> list[EventRow]:
     doc, run = assemble.doc_of(row), assemble.run_id_of(row)
     found = []
     if doc.queued is not None:
-        found.append(_event(run, None, RUN_QUEUED, doc.queued.stamp, doc.queued.data, {}))
+        writers = {doc.queued.stamp[1]: doc.queued_by or ""}
+        found.append(_event(run, None, RUN_QUEUED, doc.queued.stamp, doc.queued.data, writers))
     if doc.upstream is not None:
-        found.append(_event(run, None, doc.upstream.kind, doc.upstream.stamp, doc.upstream.data, {}))
+        kind, stamp, data = doc.upstream.kind, doc.upstream.stamp, doc.upstream.data
+        found.append(_event(run, None, kind, stamp, data, {stamp[1]: doc.upstream_by or ""}))
     for one in rows:
         state = state_of(one.doc)
         writers = {writer[:8]: writer for writer in state.seen}

@@ -14,9 +14,14 @@ import msgspec
 
 T = TypeVar("T")
 
-_TIMES: Final = frozenset({"at", "as_of", "queued_at", "started_at", "ended_at"})
+_TIMES: Final = frozenset(
+    {
+        *("at", "as_of", "queued_at", "started_at", "ended_at"),
+        *("unreachable_since", "left_at", "lost_at", "beat_at", "taken_at"),
+    }
+)
 # Wall times inside what an event carries, as docs/events.md names them.
-_DATA_TIMES: Final = frozenset({"started", "queued_at", "when"})
+_DATA_TIMES: Final = frozenset({"started", "queued_at", "when", "since"})
 # The end of the year 9999, where the calendar of `datetime` ends.
 _LAST: Final = 253_402_300_799.0
 
@@ -62,6 +67,8 @@ class Run(msgspec.Struct, kw_only=True):
     retries: int = 0
     tracked: bool = False
     """Its task is a TrackedTask."""
+    weight: int = 1
+    """How many runs of its task it stands for: more than one where `plet_sample` thins."""
     error: dict[str, Any] | None = None
     """type, module, message, traceback, frames; see docs/events.md."""
     result: Any = None
@@ -84,6 +91,8 @@ class Run(msgspec.Struct, kw_only=True):
     """Why it is lost, rejected, ignored, cancelled, timed out or interrupted."""
     as_of: float | None = None
     """Up to when the store knows."""
+    unreachable_since: float | None = None
+    """It is open, and the host that runs it was last heard of then (by the store's clock)."""
     version: int = 0
     """Grows with each change of the run or of anything below it."""
 
@@ -200,12 +209,53 @@ class Measure(msgspec.Struct, kw_only=True):
     points: list[MeasurePoint]
 
 
+class HostStatus(msgspec.Struct, kw_only=True):
+    """What the store knows of one journal's host; times by the store's clock."""
+
+    host: str
+    journal: str
+    """The journal's id: a host has one per user and `plet_home`."""
+    machine: str
+    """Stands for the machine, see `PLET_MACHINE_ID`; not its machine id."""
+    boot: str
+    pid: int
+    """Of the shipper."""
+    plet: str | None = None
+    """Version of the shipper."""
+    epoch: int = 0
+    """How often the journal's lease was taken."""
+    lease_age: float = 0.0
+    """Seconds since the shipper was last heard of."""
+    unreachable_since: float | None = None
+    """When it was last heard of, if that is too long ago; None while all is well."""
+    left_at: float | None = None
+    """When the shipper left because nobody wrote any more."""
+    lost_at: float | None = None
+    """When the runs that were open there were marked as lost."""
+    beat_at: float | None = None
+    """The newest beat, by the host's clock."""
+    backlog_bytes: int | None = None
+    """What lay unread in the journal at that beat."""
+    writers: int | None = None
+    """How many processes wrote into the journal at that beat."""
+    skew: float | None = None
+    """Seconds by which the host's clock is ahead of the store's; behind if negative."""
+    is_skewed: bool = False
+    """The two differ by more than 30 s."""
+    as_of: float | None = None
+    """Wall time of the newest event that was shipped."""
+    taken_at: float | None = None
+    """When the shipper took the lease."""
+
+
 class Page(msgspec.Struct, Generic[T], kw_only=True):
     """Some items, and the cursor that goes on behind them."""
 
     items: list[T]
     next: str | None = None
     """Opaque; None at the end."""
+    previous: str | None = None
+    """Gives the page before this one; None where this is the first."""
 
 
 def iso(seconds: float) -> str:

@@ -18,6 +18,8 @@ from plet_celery.store.merge import Contribution, Outcome
 from plet_celery.store.schema import Tables
 
 BUCKET_SECONDS: Final = 300
+_LONGEST: Final = 1e9
+"""Seconds, 31 years: what claims to be longer must not make the sums overflow."""
 OTHER: Final = "other"
 """Tenant under which those above the cap are counted."""
 
@@ -36,18 +38,18 @@ class _Sum:
         self.waited: dict[int, int] = {}
 
     def add(self, one: Contribution, sign: int) -> None:
-        counts = self.counts
-        counts[0] += sign
+        counts, times = self.counts, sign * one.weight
+        counts[0] += times
         if one.runtime_us is not None:
-            counts[1] += sign
-            counts[2] += sign * one.runtime_us
+            counts[1] += times
+            counts[2] += times * one.runtime_us
             place = bin_of(one.runtime_us / 1e6)
-            self.runtime[place] = self.runtime.get(place, 0) + sign
+            self.runtime[place] = self.runtime.get(place, 0) + times
         if one.waited_us is not None:
-            counts[3] += sign
-            counts[4] += sign * one.waited_us
+            counts[3] += times
+            counts[4] += times * one.waited_us
             place = bin_of(one.waited_us / 1e6)
-            self.waited[place] = self.waited.get(place, 0) + sign
+            self.waited[place] = self.waited.get(place, 0) + times
 
 
 class Delta:
@@ -77,6 +79,7 @@ class Delta:
             end.state,
             runtime,
             outcome.started_at - queued if queued is not None else None,
+            merge.weight_of(end.data),
         )
 
     def made(
@@ -88,6 +91,7 @@ class Delta:
         state: str,
         runtime: float | None,
         waited: float | None,
+        weight: int = 1,
     ) -> Contribution:
         """Return a contribution of these facts; a tenant above the cap counts as `other`."""
         return Contribution(
@@ -96,8 +100,9 @@ class Delta:
             queue or "",
             self._tenant(tenant),
             state,
-            round(runtime * 1e6) if runtime is not None else None,
-            max(0, round(waited * 1e6)) if waited is not None else None,
+            _microseconds(runtime) if runtime is not None else None,
+            _microseconds(waited) if waited is not None else None,
+            weight,
         )
 
     def replace(self, old: Contribution | None, new: Contribution | None) -> None:
@@ -148,3 +153,7 @@ class Delta:
             self._tenants.add(tenant)
             self._new_tenants.append(tenant)
         return tenant
+
+
+def _microseconds(seconds: float) -> int:
+    return round(min(max(0.0, seconds), _LONGEST) * 1e6)

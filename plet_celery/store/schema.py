@@ -38,9 +38,11 @@ from plet_celery.store.columns import (
 )
 
 VERSION_TABLE: Final = "plet_alembic_version"
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
 """Every revision this version knows, oldest first; a test compares it with `migrations/versions`."""
 HEAD: Final = REVISIONS[-1]
+WORKS_FROM: Final = "works_from"
+"""In `info`: `0002 0001`, a revision and the oldest one whose version may go on with its tables."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ class Tables:
     rollup_bin: Table
     rollup_tenant: Table
     dead_letter: Table
+    removal: Table
+    """Runs that are being removed, then (without their id) those that must not come back."""
+    removal_part: Table
+    """What a journal's shipper still has to remove of a run: its log folder, the copy in the mirror."""
 
 
 @functools.cache
@@ -98,6 +104,8 @@ def tables_for(dialect: str) -> Tables:
         rollup_bin=_rollup_bin(make),
         rollup_tenant=_rollup_tenant(make),
         dead_letter=_dead_letter(make),
+        removal=_removal(make),
+        removal_part=_removal_part(make),
     )
 
 
@@ -136,6 +144,10 @@ def _journal(make: TableMaker) -> Table:
         required("epoch", BigInteger()),
         required("taken_at", Double()),
         required("touched_at", Double()),
+        required("stale_after", Double()),
+        Column("left_at", Double()),
+        Column("lost_at", Double()),
+        Column("skew", Double()),
         required("change_seq", BigInteger()),
         Column("as_of", Double()),
         Column("beat_at", Double()),
@@ -174,7 +186,7 @@ def _task(make: TableMaker) -> Table:
 
 
 def _dead_letter(make: TableMaker) -> Table:
-    return make(
+    table = make(
         "dead_letter",
         required("writer", key(32)),
         required("segment", BigInteger()),
@@ -184,10 +196,47 @@ def _dead_letter(make: TableMaker) -> Table:
         required("buried_at", Double()),
         required("kind", key(WORD_MAX)),
         Column("run_id", key(ID_MAX)),
-        required("reason", Text()),
+        required("reason", long_text()),
         required("record", long_text()),
         primary=("writer", "segment", "offset"),
     )
+    make.index(table, "buried", "buried_at")
+    return table
+
+
+def _removal(make: TableMaker) -> Table:
+    table = make(
+        "removal",
+        required("digest", key(32)),
+        Column("run_id", key(ID_MAX)),
+        required("reason", key(8)),
+        required("marked_at", Double()),
+        required("rows_after", Double()),
+        required("forget_at", Double()),
+        required("late", BigInteger()),
+        primary=("digest",),
+    )
+    make.index(table, "rows", "rows_after", where="run_id IS NOT NULL")
+    make.index(table, "run", "run_id", where="run_id IS NOT NULL")
+    make.index(table, "forget", "forget_at")
+    return table
+
+
+def _removal_part(make: TableMaker) -> Table:
+    table = make(
+        "removal_part",
+        required("journal_id", key(32)),
+        required("digest", key(32)),
+        required("folder", Text()),
+        required("reason", key(8)),
+        required("marked_at", Double()),
+        required("here", Integer()),
+        required("mirror", Integer()),
+        primary=("journal_id", "digest"),
+        dense=True,
+    )
+    make.index(table, "run", "digest")
+    return table
 
 
 def _run(make: TableMaker) -> Table:
@@ -220,6 +269,7 @@ def _run(make: TableMaker) -> Table:
         required("journal_id", key(32)),
         required("change_seq", BigInteger()),
         required("version", BigInteger()),
+        Column("worker", key(255)),
         primary=("id",),
     )
     _run_indexes(make, table)
@@ -231,6 +281,8 @@ def _run_indexes(make: TableMaker, table: Table) -> None:
     make.index(table, "state", "state", "created_at")
     make.index(table, "task", "task", "state", "created_at")
     make.index(table, "tenant", "tenant", "state", "created_at", where="tenant <> ''")
+    make.index(table, "worker", "worker", "state", "created_at", where="worker IS NOT NULL")
+    make.index(table, "queue", "queue", "state", "created_at", where="queue IS NOT NULL")
     make.index(table, "canvas", "canvas", "created_at", where="canvas IS NOT NULL")
     make.index(table, "parent", "parent_id", "created_at", where="parent_id IS NOT NULL")
     make.index(table, "group", "group_id", "created_at", where="group_id IS NOT NULL")
@@ -296,7 +348,7 @@ def _event(make: TableMaker) -> Table:
         required("number", BigInteger()),
         required("journal_id", key(32)),
         required("kind", key(WORD_MAX)),
-        Column("level", Integer()),
+        Column("level", BigInteger()),
         required("data", long_text()),
         primary=("run_id", "attempt_id", "at", "writer", "segment", "offset"),
     )

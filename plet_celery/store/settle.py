@@ -16,7 +16,7 @@ from plet_celery.events import Event, RunState
 from plet_celery.paths import run_digest, short_id
 from plet_celery.store import merge
 from plet_celery.store.columns import ID_MAX, QUEUE_MAX, TASK_MAX, TENANT_MAX, WORD_MAX, fit
-from plet_celery.store.merge import AttemptState, End, Outcome, Start
+from plet_celery.store.merge import AttemptState, End, Outcome, Start, text
 
 DAY: Final = 86_400.0
 OPEN: Final = frozenset({RunState.QUEUED.value, RunState.RUNNING.value, RunState.RETRYING.value})
@@ -61,6 +61,10 @@ class RunDoc(msgspec.Struct, omit_defaults=True):
     """The earliest `run.queued`."""
     upstream: End | None = None
     """The newest failure of an earlier chain step that ended this run before it ran."""
+    queued_by: str | None = None
+    """The writer of `queued`: its stamp has the start of the id only."""
+    upstream_by: str | None = None
+    """The writer of `upstream`."""
     reports: bool = False
     """Ends that name no attempt lie among the events."""
     told_at: float | None = None
@@ -99,11 +103,13 @@ class RunRow(NamedTuple):
     journal_id: str
     change_seq: int
     version: int
+    worker: str | None
+    """Of the attempt that decides the state."""
 
     @property
     def facts(self) -> tuple[Any, ...]:
         """The row without its place among the changes: what says whether it has changed."""
-        return self[:-3]
+        return (*self[:-4], self.worker)
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,6 @@ class Retention:
 def view_of(attempt: str, journal: str, state: AttemptState, outcome: Outcome) -> View:
     """Return the view of an attempt."""
     end = outcome.end
-    pid = outcome.facts.get("pid")
     placeholder = REAL
     if state.placeholder:
         told = end is not None and merge.moment(end.data.get("started")) is not None
@@ -125,7 +130,7 @@ def view_of(attempt: str, journal: str, state: AttemptState, outcome: Outcome) -
     return View(
         attempt,
         journal,
-        pid if type(pid) is int else None,
+        merge.integer(outcome.facts.get("pid")),
         "running" if end is None else end.state,
         outcome.started_at,
         None if end is None else end.stamp[0],
@@ -221,7 +226,7 @@ def make_row(
         merge.text(facts.get("task"), TASK_MAX) or "",
         state,
         *labels_of(facts),
-        _created_at(queued_at, attempts, ended or doc.told_at or 0.0),
+        _created_at(queued_at, attempts, ended or doc.told_at),
         queued_at,
         started,
         ended,
@@ -235,6 +240,7 @@ def make_row(
         _expires_at(state, ended, retention),
         None if doc == _EMPTY else msgspec.json.encode(doc).decode(),
         *place,
+        merge.text(face.facts.get("worker"), 255) if face is not None else None,
     )
 
 
@@ -268,7 +274,7 @@ def fold_queued(doc: RunDoc, found: Iterable[Event]) -> None:
     for event in found:
         stamp = merge.stamp_of(event)
         if doc.queued is None or stamp < doc.queued.stamp:
-            doc.queued = Start(stamp, event.data)
+            doc.queued, doc.queued_by = Start(stamp, event.data), event.writer
 
 
 def fold_drops(doc: RunDoc, found: Iterable[Event]) -> None:
@@ -283,7 +289,7 @@ def fold_upstream(doc: RunDoc, found: Iterable[Event]) -> None:
     for event in found:
         end = merge.end_of(event)
         if doc.upstream is None or end.stamp > doc.upstream.stamp:
-            doc.upstream = end
+            doc.upstream, doc.upstream_by = end, event.writer
 
 
 def run_key(run: str) -> str:
@@ -334,7 +340,6 @@ def _placeholder(found: Sequence[Report]) -> tuple[str, AttemptState]:
 
 def labels_of(facts: Mapping[str, Any]) -> tuple[str, str, str | None, str | None]:
     """Return tenant, trigger, user and queue."""
-    text = merge.text
     return (
         text(facts.get("tenant"), TENANT_MAX) or "",
         text(facts.get("trigger"), WORD_MAX) or "",
@@ -345,20 +350,26 @@ def labels_of(facts: Mapping[str, Any]) -> tuple[str, str, str | None, str | Non
 
 def kin_of(facts: Mapping[str, Any], run: str) -> tuple[str | None, str | None, str | None, str | None]:
     """Return canvas, root, parent and group; as canvas or parent a run's own id says nothing."""
-    text = merge.text
-    canvas, parent = text(facts.get("canvas"), ID_MAX), text(facts.get("parent"), ID_MAX)
+    canvas, root, parent = facts.get("canvas"), facts.get("root"), facts.get("parent")
+    # Most runs are their own canvas and root: a key needs no fitting.
     return (
-        canvas if canvas != run else None,
-        text(facts.get("root"), ID_MAX),
-        parent if parent != run else None,
+        None if canvas == run else _other(text(canvas, ID_MAX), run),
+        run if root == run else text(root, ID_MAX),
+        None if parent == run else _other(text(parent, ID_MAX), run),
         text(facts.get("group"), ID_MAX),
     )
 
 
-def _created_at(queued_at: float | None, attempts: Sequence[View], other: float) -> float:
+def _other(kin: str | None, run: str) -> str | None:
+    return kin if kin != run else None
+
+
+def _created_at(queued_at: float | None, attempts: Sequence[View], other: float | None) -> float:
     """Return the time by which lists are ordered: of the publish, or of the start if that is earlier."""
     started = attempts[0].started_at if attempts else other
-    return started if queued_at is None or started < queued_at else queued_at
+    if queued_at is None or started is None:
+        return queued_at or started or 0.0
+    return min(queued_at, started)
 
 
 def _ended_at(state: str, face: View | None, upstream: End | None) -> float | None:

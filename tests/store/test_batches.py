@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from histories import JOURNALS, T0, Teller
-from storing import Shipper, new_store, rows_of
+from sqlalchemy.engine import Connection
+from sqlalchemy.schema import Table
+from storing import Shipper, rows_of
 
 from plet_celery import events
 from plet_celery.errors import StaleWrite
 from plet_celery.events import Event
-from plet_celery.store import IngestLimits, Store, logtext, queries
+from plet_celery.store import IngestLimits, Store, bulk, logtext, open_store, queries
 from plet_celery.store import engine as engines
 
 RUN = "00000000-0000-4000-8000-00000000000a"
 OTHER = "00000000-0000-4000-8000-00000000000b"
 JOURNAL = JOURNALS[0]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = new_store(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -110,6 +103,37 @@ def test_one_refused_line_does_not_cost_its_run(
     assert store.positions(JOURNAL)[poison.writer] == (1, 300)
 
 
+def test_a_rival_beside_poison_costs_no_event(server_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another host inserts the run just before us, while the batch is gone through event by event."""
+    store, teller = server_store, Teller()
+    ours = teller.start(teller.writer(), RUN, "a1")
+    poison = a_run(teller, OTHER)[1]
+    rival = open_store(store.url.render_as_string(hide_password=False))
+    theirs = Shipper(rival)
+    line_of, insert = logtext.line_of, bulk.insert
+    # Both know the task already: who inserts its name first would hold up the other.
+    theirs.ship([(JOURNALS[1], teller.start(teller.writer(JOURNALS[1]), f"{RUN[:-1]}c", "c1"))])
+    rivals = [(JOURNALS[1], teller.start(teller.writer(JOURNALS[1]), RUN, "f1"))]
+
+    def refuse(event: Event) -> logtext.Line:
+        if event.position == poison.position:
+            raise ValueError("no such line")
+        return line_of(event)
+
+    def raced(connection: Connection, table: Table, rows: Any) -> None:
+        if table is store.tables.run and rivals:
+            theirs.ship([rivals.pop()])
+        insert(connection, table, rows)
+
+    monkeypatch.setattr(logtext, "line_of", refuse)
+    monkeypatch.setattr(bulk, "insert", raced)
+    refused = Shipper(store).ship([(JOURNAL, ours), (JOURNAL, poison)])
+    rival.close()
+
+    assert (refused, rivals) == (1, [])
+    assert queries.get_run(store, RUN).attempts == 2
+
+
 def test_open_attempts_are_those_of_the_writer_without_an_end(store: Store, shipper: Shipper) -> None:
     teller = Teller()
     writer = teller.writer()
@@ -126,9 +150,12 @@ def test_open_attempts_are_those_of_the_writer_without_an_end(store: Store, ship
     assert (one.last_segment, one.last_offset) == (1, 100)
     assert one.started == teller.told[0][1].wall
     assert store.open_attempts(JOURNAL, "f" * 32) == []
+    assert store.writers_with_open_attempts(JOURNAL) == {writer.id}
+    assert store.writers_with_open_attempts("0" * 32) == set()
     teller.lose(teller.writer(), writer, RUN, "a1", writer.after)
     shipper.ship(teller.told[-1:])
     assert store.open_attempts(JOURNAL, writer.id) == []
+    assert store.writers_with_open_attempts(JOURNAL) == set()
 
 
 def test_the_store_knows_as_of_when_it_is(store: Store) -> None:

@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from histories import JOURNALS, Teller
 from hypothesis import given
 from hypothesis import strategies as st
-from storing import Shipper, new_store, rows_of
+from storing import Shipper, rows_of
 
 from plet_celery import events
 from plet_celery.store import IngestLimits, Store, eventrows, logtext, queries, series
 
 RUN = "00000000-0000-4000-8000-00000000000a"
 KIB = 1 << 10
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = new_store(tmp_path)
-    yield made
-    made.close()
 
 
 def points(numbers: list[int]) -> list[series.Point]:

@@ -14,6 +14,7 @@ from plet_celery.store import records
 from plet_celery.store.records import (
     Attempt,
     EventRow,
+    HostStatus,
     LogLine,
     Measure,
     MeasurePoint,
@@ -75,6 +76,7 @@ FILLED: dict[str, msgspec.Struct] = {
         dropped=0,
         reason="why",
         as_of=AT,
+        unreachable_since=AT,
         version=2,
     ),
     "Attempt": Attempt(
@@ -131,13 +133,41 @@ FILLED: dict[str, msgspec.Struct] = {
         at=AT,
         level=30,
         text="words",
-        data={"started": AT, "queued_at": AT, "when": AT, "retries": 1, "at": AT, "text": "words"},
+        data={
+            "started": AT,
+            "queued_at": AT,
+            "when": AT,
+            "since": AT,
+            "retries": 1,
+            "at": AT,
+            "text": "words",
+        },
         position=("w" * 32, 1, 400),
     ),
     "Log line": LINE,
     "Measure": Measure(run_id="a" * 36, attempt_id="b" * 32, name="rows", points=[POINT]),
     "Measure point": POINT,
-    "Page": Page(items=[LINE], next="opaque"),
+    "Host status": HostStatus(
+        host="a",
+        journal="c" * 32,
+        machine="d" * 16,
+        boot="e" * 36,
+        pid=7,
+        plet="0.1.0",
+        epoch=3,
+        lease_age=912.5,
+        unreachable_since=AT,
+        left_at=AT,
+        lost_at=AT,
+        beat_at=AT,
+        backlog_bytes=10,
+        writers=2,
+        skew=-31.5,
+        is_skewed=True,
+        as_of=AT,
+        taken_at=AT,
+    ),
+    "Page": Page(items=[LINE], next="opaque", previous="opaque"),
 }
 TYPES: dict[str, tuple[type, ...]] = {
     "text": (str,),
@@ -245,7 +275,7 @@ def test_records_in_lists_and_pages_are_given_in_full() -> None:
 
     assert line["at"] == ISO
     assert to_json([LINE, LINE]) == [line, line]
-    assert to_json(FILLED["Page"]) == {"items": [line], "next": "opaque"}
+    assert to_json(FILLED["Page"]) == {"items": [line], "next": "opaque", "previous": "opaque"}
     assert to_json(FILLED["Measure"])["points"] == [{"at": ISO, "value": 1.5, "number": 1, "stage": 1}]
     assert to_json(FILLED["Event"])["position"] == ["w" * 32, 1, 400]
     assert json.loads(json.dumps(line)) == line

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from histories import histories
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
-from storing import Shipper, emptied, new_store, rows_of
+from services import ENGINES
+from storing import Shipper, emptied, examples, rows_of, store_on
 
 from plet_celery.events import Event
 from plet_celery.store import IngestLimits, Store
@@ -17,26 +18,31 @@ from plet_celery.store import IngestLimits, Store
 # So small that every cap is reached by a handful of events.
 TIGHT = IngestLimits(log_head_bytes=16 << 10, log_tail_bytes=32 << 10, run_max_events=3, measure_max_points=4)
 
-# Explaining a failure traces every line, which takes minutes here.
-PHASES = [phase for phase in Phase if phase is not Phase.explain]
-
 Told = list[tuple[str, Event]]
 
 
 @pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Store]]:
-    folder = tmp_path_factory.mktemp("order")
-    made = new_store(folder, "straight.db"), new_store(folder, "other.db")
-    yield made
-    for store in made:
-        store.close()
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("order")
 
 
-@settings(max_examples=150, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
-@given(told=histories(), chance=st.randoms(use_true_random=False), tight=st.booleans())
-def test_any_order_repetition_and_split_gives_equal_rows(
-    stores: tuple[Store, Store], told: Told, chance: random.Random, tight: bool
-) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_any_order_repetition_and_split_gives_equal_rows(folder: Path, engine: str) -> None:
+    stores = store_on(engine, folder, "straight"), store_on(engine, folder, "other")
+
+    @examples(stores[0], 150)
+    @given(told=histories(), chance=st.randoms(use_true_random=False), tight=st.booleans())
+    def holds(told: Told, chance: random.Random, tight: bool) -> None:
+        check(stores, told, chance, tight=tight)
+
+    holds()
+    if engine == "sqlite":
+        for store in stores:
+            store.close()
+
+
+def check(stores: tuple[Store, Store], told: Told, chance: random.Random, *, tight: bool) -> None:
+    """Tell two stores the same, one of them in another way; compare all rows."""
     limits = TIGHT if tight else IngestLimits()
     straight, other = (Shipper(emptied(store), limits) for store in stores)
     assert straight.ship(told) == 0
@@ -45,6 +51,8 @@ def test_any_order_repetition_and_split_gives_equal_rows(
         assert other.ship(batch) == 0
 
     expected, found = rows_of(straight.store), rows_of(other.store)
+    # The first tenants have series of their own: a loss that turned out wrong may have named one.
+    del expected["rollup_tenant"]
     for table, rows in expected.items():
         note(table)
         assert found[table] == rows

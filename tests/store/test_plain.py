@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from histories import JOURNALS, Teller
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from storing import Shipper, emptied, new_store, rows_of
+from storing import Shipper, emptied, examples, rows_of
 
 from plet_celery import events
 from plet_celery.store import Store, plain
@@ -44,35 +42,30 @@ FACTS = st.dictionaries(
     ODD,
 )
 TOLD = st.dictionaries(
-    st.sampled_from(["task", "queue", "pid", "started", "runtime", "percent", "result", "usage"]), ODD
+    st.sampled_from(["task", "queue", "pid", "started", "runtime", "percent", "result", "usage", "weight"]),
+    ODD,
 )
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    made = new_store(tmp_path_factory.mktemp("plain"))
-    yield made
-    made.close()
+def test_a_run_in_one_batch_gives_the_rows_of_two_batches(kept_store: Store) -> None:
+    @examples(kept_store, 150)
+    @given(facts=FACTS, told=TOLD, back=st.sampled_from([0.0, 0.0, 5.0]))
+    def holds(facts: dict[str, Any], told: dict[str, Any], back: float) -> None:
+        teller = Teller()
+        writer = teller.writer()
+        teller.start(writer, RUN, "a1", **facts)
+        teller.now -= back
+        teller.end(writer, events.RUN_SUCCEEDED, RUN, "a1", **told)
 
+        assert Shipper(emptied(kept_store)).ship(teller.told) == 0
+        together = rows_of(kept_store)
+        shipper = Shipper(emptied(kept_store))
+        for one in teller.told:
+            assert shipper.ship([one]) == 0
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(facts=FACTS, told=TOLD, back=st.sampled_from([0.0, 0.0, 5.0]))
-def test_a_run_in_one_batch_gives_the_rows_of_two_batches(
-    store: Store, facts: dict[str, Any], told: dict[str, Any], back: float
-) -> None:
-    teller = Teller()
-    writer = teller.writer()
-    teller.start(writer, RUN, "a1", **facts)
-    teller.now -= back
-    teller.end(writer, events.RUN_SUCCEEDED, RUN, "a1", **told)
+        assert rows_of(kept_store) == together
 
-    assert Shipper(emptied(store)).ship(teller.told) == 0
-    together = rows_of(store)
-    shipper = Shipper(emptied(store))
-    for one in teller.told:
-        assert shipper.ship([one]) == 0
-
-    assert rows_of(store) == together
+    holds()
 
 
 def test_an_ordinary_run_is_plain(tmp_path: Path) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from histories import JOURNALS, T0, Teller, Writer
-from storing import Shipper, new_store
+from storing import Shipper
 
 from plet_celery import events, paths
 from plet_celery.errors import PletError, RunAmbiguous, RunNotFound
@@ -17,13 +15,6 @@ from plet_celery.store import Store, queries, records
 RUN = "0a0a0a0a-0000-4000-8000-00000000000a"
 OTHER = "0a0b0b0b-0000-4000-8000-00000000000b"
 ERROR = {"type": "ValueError", "module": "builtins", "message": "no such row"}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = new_store(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -134,6 +125,15 @@ def test_attempts_are_numbered_by_their_starts(store: Store, teller: Teller) -> 
     assert run.runtime == pytest.approx(teller.told[-1][1].wall - first.wall)
 
 
+def test_a_run_that_waits_is_listed_by_its_publish(store: Store, teller: Teller, writer: Writer) -> None:
+    teller.start(writer, OTHER, "a1")
+    queued = teller.tell(writer, events.RUN_QUEUED, RUN, None, task="shop.import", trigger="api", canvas=RUN)
+    ship(store, teller)
+
+    assert [run.id for run in queries.list_runs(store).items] == [RUN, OTHER]
+    assert [run.id for run in queries.list_runs(store, states=["queued"], since=queued.wall).items] == [RUN]
+
+
 def test_a_report_without_a_start_is_a_placeholder(store: Store, teller: Teller) -> None:
     teller.report(teller.writer(), events.RUN_CANCELLED, RUN, pid=None, terminated=False)
     ship(store, teller)
@@ -157,16 +157,18 @@ def test_events_are_told_in_order_with_their_positions(store: Store, teller: Tel
     teller.tell(writer, events.LOG_WRITTEN, RUN, "a1", level=40, stream="log", text="bad", i=2, o=4)
     teller.report(main, events.RUN_LOST, RUN, reason="signal 9")
     teller.end(writer, events.RUN_FAILED, RUN, "a1", error=ERROR)
+    earlier = teller.writer()
+    teller.end(earlier, events.RUN_FAILED, RUN, None, upstream="other", error=ERROR)
     ship(store, teller)
 
     found = queries.run_events(store, RUN)
 
-    kinds = ["run.queued", "run.started", "log.written", "run.lost", "run.failed"]
+    kinds = ["run.queued", "run.started", "log.written", "run.lost", "run.failed", "run.failed"]
     assert [event.kind for event in found] == kinds
     assert [event.kind for event in queries.run_events(store, RUN, limit=2)] == kinds[-2:]
     assert (found[2].level, found[2].text, found[2].position) == (40, "bad", (writer.id, 1, 200))
-    assert [event.position[0] for event in found[1:] if event.position] == [
-        *(writer.id, writer.id, main.id, writer.id)
+    assert [event.position[0] for event in found if event.position] == [
+        *(producer.id, writer.id, writer.id, main.id, writer.id, earlier.id)
     ]
 
 

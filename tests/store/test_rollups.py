@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from histories import JOURNALS, Teller
 from hypothesis import given
 from hypothesis import strategies as st
-from storing import Shipper, new_store, rows_of
+from storing import Shipper, rows_of
 
 from plet_celery import events
-from plet_celery.store import IngestLimits, Store, histogram
+from plet_celery.store import IngestLimits, Store, histogram, queries
 
 RUN = "00000000-0000-4000-8000-00000000000a"
 JOURNAL = JOURNALS[0]
 durations = st.floats(2e-6, 1e7)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = new_store(tmp_path)
-    yield made
-    made.close()
 
 
 def rollup(store: Store) -> list[tuple[Any, ...]]:
@@ -134,3 +126,35 @@ def test_tenants_above_the_cap_are_counted_together(store: Store) -> None:
         shipper.ship([one])
 
     assert [(row[2], row[4]) for row in rollup(store)] == [("a", 2), ("b", 1), ("other", 2)]
+
+
+def test_a_sampled_run_counts_for_those_it_stands_for_and_is_taken_back_whole(store: Store) -> None:
+    teller = Teller()
+    writer = teller.writer()
+    shipper = Shipper(store)
+    teller.start(writer, RUN, "a1")
+    teller.end(writer, events.RUN_SUCCEEDED, RUN, "a1", runtime=0.25, weight=100)
+    shipper.ship(teller.told)
+    (row,) = rollup(store)
+    assert row[3:7] == ("succeeded", 100, 100, 25_000_000)
+    assert {found[8] for found in rows_of(store)["rollup_bin"]} == {100}
+    (run,) = queries.list_runs(store).items
+    assert run.weight == 100
+
+    # An end that counts more turns up: the hundred go, and one comes.
+    earlier = teller.tell(writer, events.RUN_FAILED, RUN, "a1", by="child", runtime=0.5)
+    shipper.ship([(JOURNAL, msgspec.structs.replace(earlier, wall=earlier.wall - 100.0))])
+
+    assert [found[3:5] for found in rollup(store)] == [("failed", 1)]
+
+
+@pytest.mark.parametrize("weight", [0, -5, 1.5, "many", True, None, 10**12])
+def test_a_weight_that_is_none_counts_once(store: Store, weight: Any) -> None:
+    teller = Teller()
+    writer = teller.writer()
+    teller.start(writer, RUN, "a1")
+    teller.end(writer, events.RUN_SUCCEEDED, RUN, "a1", weight=weight)
+
+    Shipper(store).ship(teller.told)
+
+    assert [row[3:5] for row in rollup(store)] == [("succeeded", 1)]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from histories import JOURNALS, Teller, Writer
-from storing import Shipper, emptied, new_store
+from storing import Shipper, emptied
 
 from plet_celery import events
 from plet_celery.events import END_STATES, Event
@@ -101,15 +100,8 @@ def _attempt_of(step: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else ("", step)
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    made = new_store(tmp_path_factory.mktemp("states"))
-    yield made
-    made.close()
-
-
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
-def test_the_state_of_the_page_is_the_state_in_the_store(store: Store, case: Case) -> None:
+def test_the_state_of_the_page_is_the_state_in_the_store(kept_store: Store, case: Case) -> None:
     story = Story()
     for step in case.steps:
         story.tell(step)
@@ -122,9 +114,9 @@ def test_the_state_of_the_page_is_the_state_in_the_store(store: Store, case: Cas
     }
     found = {}
     for how, parts in batches.items():
-        shipper = Shipper(emptied(store))
+        shipper = Shipper(emptied(kept_store))
         assert [shipper.ship(part) for part in parts] == [0] * len(parts)
-        found[how] = queries.get_run(store, RUN).state
+        found[how] = queries.get_run(kept_store, RUN).state
 
     assert found == dict.fromkeys(batches, case.state)
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from histories import JOURNALS
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from storing import Shipper, emptied, new_store
+from storing import Shipper, emptied, examples
 
 from plet_celery import events
 from plet_celery.events import Event
@@ -53,21 +51,20 @@ STRANGE = st.builds(
 )
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    made = new_store(tmp_path_factory.mktemp("strange"))
-    yield made
-    made.close()
+def test_no_shape_of_an_event_is_refused_or_breaks_a_reader(kept_store: Store) -> None:
+    @examples(kept_store, 200)
+    @given(st.lists(STRANGE, min_size=1, max_size=12, unique_by=lambda event: event.position))
+    def holds(found: list[Event]) -> None:
+        shipper = Shipper(emptied(kept_store))
+        for event in found:
+            assert shipper.ship([(JOURNALS[0], event)]) == 0
+        read_all(kept_store)
+
+    holds()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(STRANGE, min_size=1, max_size=12, unique_by=lambda event: event.position))
-def test_no_shape_of_an_event_is_refused_or_breaks_a_reader(store: Store, found: list[Event]) -> None:
-    shipper = Shipper(emptied(store))
-
-    for event in found:
-        assert shipper.ship([(JOURNALS[0], event)]) == 0
-
+def read_all(store: Store) -> None:
+    """Ask for everything of every run."""
     for run in queries.list_runs(store).items:
         asked: list[Any] = [run, queries.get_run(store, run.id)]
         for ask in (queries.attempts, queries.stages, queries.run_events, queries.children):

@@ -9,8 +9,7 @@ import pytest
 from storing import new_store, url_of
 
 from plet_celery.errors import StoreError, StoreUnavailable
-from plet_celery.store import engine as engines
-from plet_celery.store import open_store, queries
+from plet_celery.store import open_store, queries, sqlite
 
 
 def test_a_corrupt_file_is_named_as_such(tmp_path: Path) -> None:
@@ -59,7 +58,7 @@ def test_a_missing_folder_is_unavailable(tmp_path: Path) -> None:
 
 
 def test_a_locked_database_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
     store = open_store(url_of(tmp_path / "plet.db"))
     store.ensure_schema()
     other = sqlite3.connect(tmp_path / "plet.db", isolation_level=None)

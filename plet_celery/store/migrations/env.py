@@ -24,6 +24,14 @@ def options(dialect: str) -> dict[str, Any]:
     }
 
 
+def naming(dialect: str) -> str:
+    """Return the statement that gives a new store its id, as `migrating.py` does it online."""
+    uuid = "CAST(gen_random_uuid() AS TEXT)" if dialect == "postgresql" else "uuid()"
+    prefix, schema = place(dialect)
+    table = f"{schema}.info" if schema else f"{prefix}info"
+    return f"INSERT INTO {table} (name, value) VALUES ('store_id', replace({uuid}, '-', ''))"
+
+
 def run() -> None:
     """Run the versions, or print them."""
     attributes = context.config.attributes
@@ -34,9 +42,11 @@ def run() -> None:
             if dialect == "postgresql":
                 context.execute("CREATE SCHEMA IF NOT EXISTS plet")
             context.run_migrations()
+            context.execute(naming(dialect))
         return
     connection = attributes["connection"]
-    if connection.dialect.name == "postgresql":
+    # IF NOT EXISTS asks for the right to make schemas even where there is nothing to make.
+    if connection.dialect.name == "postgresql" and not sa.inspect(connection).has_schema("plet"):
         connection.execute(sa.schema.CreateSchema("plet", if_not_exists=True))
     context.configure(connection=connection, **options(connection.dialect.name))
     with context.begin_transaction():

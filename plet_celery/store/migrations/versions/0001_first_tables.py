@@ -7,7 +7,7 @@ from typing import Any, Final
 from alembic import op
 from sqlalchemy import BigInteger, Column, Double, Integer, PrimaryKeyConstraint, Text, text
 
-from plet_celery.store.columns import blob, key, long_text, place
+from plet_celery.store.columns import blob, key, long_text, options, place
 
 revision = "0001"
 down_revision = None
@@ -37,6 +37,8 @@ def upgrade() -> None:
         _rollup,
         _rollup_bin,
         _rollup_tenant,
+        _removal,
+        _removal_part,
     ):
         table(make)
 
@@ -46,18 +48,16 @@ class _Maker:
         self._prefix, self._schema = place(dialect)
 
     def __call__(self, name: str, *columns: Any, primary: tuple[str, ...], dense: bool = False) -> str:
-        # A narrow table without SQLite's rowid is one tree instead of two.
-        options: dict[str, Any] = {"sqlite_with_rowid": False} if dense else {}
         full = self._prefix + name
         constraint = PrimaryKeyConstraint(*primary, name=f"pk_{full}")
-        op.create_table(full, *columns, constraint, schema=self._schema, **options)
+        op.create_table(full, *columns, constraint, schema=self._schema, **options(dense=dense))
         return full
 
     def index(self, table: str, name: str, *columns: str, where: str | None = None) -> None:
         # MariaDB has no partial indexes; there the whole column is indexed.
         engines = ("sqlite", "postgresql") if where else ()
-        options: dict[str, Any] = {f"{engine}_where": text(where or "") for engine in engines}
-        op.create_index(f"ix_{table}_{name}", table, list(columns), schema=self._schema, **options)
+        partial: dict[str, Any] = {f"{engine}_where": text(where or "") for engine in engines}
+        op.create_index(f"ix_{table}_{name}", table, list(columns), schema=self._schema, **partial)
 
 
 def _required(name: str, type_: Any) -> Column[Any]:
@@ -97,6 +97,10 @@ def _journal(make: _Maker) -> None:
         _required("epoch", BigInteger()),
         _required("taken_at", Double()),
         _required("touched_at", Double()),
+        _required("stale_after", Double()),
+        Column("left_at", Double()),
+        Column("lost_at", Double()),
+        Column("skew", Double()),
         _required("change_seq", BigInteger()),
         Column("as_of", Double()),
         Column("beat_at", Double()),
@@ -135,7 +139,7 @@ def _task(make: _Maker) -> None:
 
 
 def _dead_letter(make: _Maker) -> None:
-    make(
+    table = make(
         "dead_letter",
         _required("writer", key(32)),
         _required("segment", BigInteger()),
@@ -145,10 +149,44 @@ def _dead_letter(make: _Maker) -> None:
         _required("buried_at", Double()),
         _required("kind", key(64)),
         Column("run_id", key(255)),
-        _required("reason", Text()),
+        _required("reason", long_text()),
         _required("record", long_text()),
         primary=("writer", "segment", "offset"),
     )
+    make.index(table, "buried", "buried_at")
+
+
+def _removal(make: _Maker) -> None:
+    table = make(
+        "removal",
+        _required("digest", key(32)),
+        Column("run_id", key(255)),
+        _required("reason", key(8)),
+        _required("marked_at", Double()),
+        _required("rows_after", Double()),
+        _required("forget_at", Double()),
+        _required("late", BigInteger()),
+        primary=("digest",),
+    )
+    make.index(table, "rows", "rows_after", where="run_id IS NOT NULL")
+    make.index(table, "run", "run_id", where="run_id IS NOT NULL")
+    make.index(table, "forget", "forget_at")
+
+
+def _removal_part(make: _Maker) -> None:
+    table = make(
+        "removal_part",
+        _required("journal_id", key(32)),
+        _required("digest", key(32)),
+        _required("folder", Text()),
+        _required("reason", key(8)),
+        _required("marked_at", Double()),
+        _required("here", Integer()),
+        _required("mirror", Integer()),
+        primary=("journal_id", "digest"),
+        dense=True,
+    )
+    make.index(table, "run", "digest")
 
 
 def _run(make: _Maker) -> None:
@@ -254,7 +292,7 @@ def _event(make: _Maker) -> None:
         _required("number", BigInteger()),
         _required("journal_id", key(32)),
         _required("kind", key(64)),
-        Column("level", Integer()),
+        Column("level", BigInteger()),
         _required("data", long_text()),
         primary=("run_id", "attempt_id", "at", "writer", "segment", "offset"),
     )
