@@ -17,6 +17,8 @@ from plet_celery.interrupts import from_system
 
 _MACHINE_ID_FILES: Final = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 _BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
+# About when this program began: a fork child was made later, a program that was replaced knows nothing of it.
+_LOADED: Final = time.time()
 # Field 22 of /proc/self/stat, counted behind the command name, which may hold blanks.
 _START_FIELD: Final = 19
 
@@ -25,8 +27,12 @@ _START_FIELD: Final = 19
 def machine_id() -> str:
     """Return 16 hex digits that stand for this machine; a hash, because the machine id itself is private.
 
-    Without a machine id (many containers) the host's name takes its place.
+    Without a machine id (many containers) the host's name takes its place. `PLET_MACHINE_ID` wins over
+    both: containers of one image may have one machine id in common.
     """
+    chosen = os.environ.get("PLET_MACHINE_ID", "").strip()
+    if chosen:
+        return hashlib.sha256(f"plet-machine:{chosen}".encode()).hexdigest()[:16]
     for file in _MACHINE_ID_FILES:
         text = _content(file)
         if text:
@@ -41,13 +47,18 @@ def boot_id() -> str:
 
 
 def process_started() -> float:
-    """Return the wall time at which this process was made, seconds since the epoch; now where unknown."""
+    """Return the wall time at which this process was made, seconds since the epoch; now where unknown.
+
+    A worker that restarts itself (SIGHUP) stays the same process with a new program: then, the time at
+    which that one began.
+    """
     now = time.time()
     fields = _content(Path("/proc/self/stat")).rpartition(")")[2].split()
     if len(fields) <= _START_FIELD:
         return now
     since_boot = int(fields[_START_FIELD]) / os.sysconf("SC_CLK_TCK")
-    return now - max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot)
+    made = now - max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot)
+    return max(made, _LOADED)
 
 
 def busy_seconds() -> float:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from plet_celery.errors import SchemaError, StaleWrite, StoreUnavailable
 from plet_celery.events import EVENTS_DROPPED, Event
 from plet_celery.journal_place import JournalInfo, remember_store
 from plet_celery.journal_reader import Batch, Reader
+from plet_celery.logfiles.erased import Erased
 
 if TYPE_CHECKING:
     from plet_celery.logfiles import LogFiles, LogLimits
@@ -49,6 +51,9 @@ class Sink(Protocol):
     def forget(self, writers: Sequence[str]) -> None:
         """Drop the checkpoints of writers whose files are gone."""
 
+    def sever(self) -> None:
+        """End a wait that lasts for ever, where that is possible; from another thread, never raises."""
+
     def close(self) -> None:
         """Let go of files and connections; never raises."""
 
@@ -61,6 +66,8 @@ class Holder:
     machine: str
     boot: str
     pid: int
+    stale_after: float = 30.0
+    """Seconds without a sign of life after which others may call the host unreachable."""
 
 
 class StoreSink:
@@ -95,11 +102,12 @@ class StoreSink:
         self._url = url
         self._journal = journal
         self._holder = holder
-        self._limits = limits
+        self.limits = limits
         self._migrates = migrates
         self._fence = fence
         self._now = now
         self._store: Store | None = None
+        self._opening: Store | None = None
         self._lease: Lease | None = None
 
     def positions(self) -> Positions:
@@ -111,19 +119,43 @@ class StoreSink:
         store = self._opened()
         assert self._lease is not None
         events = [*batch.events, *dropped(batch, now)]
-        result = store.ingest(self._lease, events, batch.positions, limits=self._limits, now=now)
+        result = store.ingest(self._lease, events, batch.positions, limits=self.limits, now=now)
         if result.dead_letters:
             log.warning("store refused events: dead_letters=%d", result.dead_letters)
+
+    def store(self) -> Store:
+        """Return the open store, the lease taken."""
+        return self._opened()
+
+    def leave(self) -> None:
+        """Say that nobody writes into the journal any more.
+
+        Raises:
+            StaleWrite: another shipper holds the lease.
+            StoreUnavailable: nobody was told; the host will seem unreachable.
+        """
+        if self._store is not None and self._lease is not None:
+            self._store.leave(self._lease)
 
     def open_attempts(self, writer: str) -> Sequence[OpenAttempt]:
         """Return the attempts of a writer that have no end."""
         return self._opened().open_attempts(self._journal.journal_id, writer)
+
+    def writers_with_open_attempts(self) -> Collection[str]:
+        """Return the writers of this journal that have such attempts."""
+        return self._opened().writers_with_open_attempts(self._journal.journal_id)
 
     def forget(self, writers: Sequence[str]) -> None:
         """Remove the position rows of these writers."""
         store = self._opened()
         assert self._lease is not None
         store.forget_writers(self._lease, writers)
+
+    def sever(self) -> None:
+        """Break the connections."""
+        store = self._store or self._opening
+        if store is not None:
+            store.sever()
 
     def close(self) -> None:
         """Close the connections; the lease stays ours until somebody takes it."""
@@ -135,12 +167,14 @@ class StoreSink:
         if self._store is None:
             from plet_celery.store import open_store  # loads SQLAlchemy: not before it is needed
 
-            store = open_store(self._url)
+            self._opening = store = open_store(self._url)
             try:
                 self._prepare(store)
             except BaseException:
                 store.close()
                 raise
+            finally:
+                self._opening = None
             self._store = store
         return self._store
 
@@ -170,6 +204,7 @@ class StoreSink:
                 machine=holder.machine,
                 boot=holder.boot,
                 pid=holder.pid,
+                stale_after=holder.stale_after,
                 now=self._now(),
             )
         except StaleWrite as error:
@@ -234,6 +269,11 @@ class LogFileSink:
         self._limits = limits
         self._fence = fence
         self._files: LogFiles | None = None
+        # Retention removes folders from a thread of its own, between two batches.
+        self._turn = threading.Lock()
+        self._erased = Erased(state_directory)
+        self.on_touched: Callable[[Collection[str]], None] = lambda folders: None
+        """Told after each batch which folders have changed."""
 
     def positions(self) -> Positions:
         """Recover from a crash if there was one, and return the checkpoint."""
@@ -241,23 +281,50 @@ class LogFileSink:
             return self._opened().positions()
 
     def apply(self, batch: Batch, now: float) -> None:
-        """Append a batch to the files, all of it or nothing."""
+        """Append a batch to the files, all of it or nothing; what was erased does not come back."""
         with self._alone():
-            self._opened().apply(batch.events, batch.positions)
+            files = self._opened()
+            files.apply(self._erased.without(batch.events), batch.positions)
+            touched = files.take_touched()
+        self.on_touched(touched)
+
+    def remove(self, folder: str, *, for_good: bool) -> bool:
+        """Remove a run's log folder, and what the checkpoint holds of the run; from any thread.
+
+        Args:
+            folder: relative to the root.
+            for_good: refuse what the journal still tells of the run.
+
+        Raises:
+            HomeError: it holds, or leads through, what no run has made: nothing there is touched.
+        """
+        with self._alone():
+            if for_good:
+                self._erased.add(folder)
+            return self._opened().remove(folder)
 
     def forget(self, writers: Sequence[str]) -> None:
         """Drop these writers from the checkpoint."""
         with self._alone():
             self._opened().forget(writers)
 
+    def sever(self) -> None:
+        """A disk that hangs cannot be left."""
+
     def close(self) -> None:
         """Close the files; what was begun and not finished is undone at the next opening."""
-        files, self._files = self._files, None
-        if files is not None:
-            files.close()
+        with self._turn:
+            files, self._files = self._files, None
+            if files is not None:
+                files.close()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
+        with self._turn, self._locked():
+            yield
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(self._state_directory / LOGS_LOCK_NAME, flags, 0o600)
         try:

@@ -31,6 +31,7 @@ _ENVIRONMENT: Final = frozenset(
     {
         "PATH",
         "PLET_UP_TOKEN",
+        "PLET_MACHINE_ID",
         "HOME",
         "USER",
         "LOGNAME",
@@ -73,7 +74,7 @@ def spawn_shipper(
             stdout=output,
             stderr=output,
             cwd="/",
-            env=_environment(),
+            env=shipper_environment(),
             start_new_session=True,
         )
     assert process.stdin is not None
@@ -154,11 +155,16 @@ def _open_log(journal: Path) -> Any:
     return os.fdopen(os.open(journal / LOG_NAME, flags, 0o600), "ab")
 
 
-def _environment() -> dict[str, str]:
+def shipper_environment(*more: str) -> dict[str, str]:
+    """Return what of this process's environment a shipper gets.
+
+    Args:
+        more: names of further variables.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
+        if name in _ENVIRONMENT or name in more or name.startswith(_ENVIRONMENT_PREFIXES)
     }
     # The child starts in /, so relative entries are resolved here; a source tree that was only
     # found through the working directory is named too.

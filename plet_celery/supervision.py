@@ -5,13 +5,12 @@ that knows only the JSON document on its stdin. Everything happens in the worker
 A forking pool is watched from the worker's own timer, so that no thread of ours lives where
 children are forked; the other pools (solo blocks that timer while a task runs) from a thread.
 
-While a worker waits for a lost broker its timer stands still, and so does the watch; the journal
-keeps what is recorded, and the watch goes on with the connection.
+While a worker waits for its broker, that timer stands still, and no child is forked either: for as
+long as that lasts a forking pool is watched from a thread, too.
 """
 
 from __future__ import annotations
 
-import enum
 import logging
 import os
 import threading
@@ -26,83 +25,49 @@ from celery import Celery, bootsteps
 
 from plet_celery import presence
 from plet_celery.election import ShipLock
+from plet_celery.holder import LOOK_INTERVAL, Action, Stillness, Strangers, decide
 from plet_celery.journal_segments import plet_version
 from plet_celery.spawning import Spawner
 
 log = logging.getLogger(__name__)
 
-LOOK_INTERVAL: Final = 2.0
-# A newer app's worker gets this long to spawn its shipper before another one may.
-YIELD_SECONDS: Final = 10.0
 _END_LOOK: Final = 0.05
+# How long a worker that has its broker back waits for a look that is still under way.
+_LAST_LOOK: Final = 5.0
 # Pools whose main process never forks task processes.
 _FORKLESS: Final = ("solo", "thread", "gevent", "eventlet")
 
 Config = Mapping[str, Any]
 
 
-class Action(enum.Enum):
-    """What a look at the journal calls for."""
+class Aside:
+    """Looks from a thread, again and again, until it is told to stop."""
 
-    NOTHING = "nothing"
-    SPAWN = "spawn"
-    END_FROZEN = "end_frozen"
-    """SIGKILL the frozen holder of the lock; the next look finds the lock free."""
-    SEIZE = "seize"
-    """Spawn a shipper that replaces the lock file: the frozen holder cannot be seen from here."""
+    def __init__(self, look: Callable[[], None], interval: float = LOOK_INTERVAL) -> None:
+        self._look = look
+        self._interval = interval
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
 
+    def start(self) -> None:
+        """Begin, unless it has begun."""
+        if self._thread is not None:
+            return
+        over = self._over = threading.Event()
+        # Daemon: a look that hangs must not keep a worker that has ended.
+        self._thread = threading.Thread(target=self._run, args=(over,), name="plet-supervision", daemon=True)
+        self._thread.start()
 
-def decide(
-    *,
-    held: bool,
-    starting: bool,
-    frozen: bool,
-    visible: bool,
-    beat: presence.Beat | None,
-    key: str,
-    wall: float,
-) -> Action:
-    """Decide by plain facts.
+    def stop(self) -> None:
+        """End it, and wait a moment for a look that is under way."""
+        thread, self._thread = self._thread, None
+        self._over.set()
+        if thread is not None:
+            thread.join(_LAST_LOOK)
 
-    Args:
-        held: somebody holds `ship.lock`.
-        starting: a shipper of our own was spawned and has not ended.
-        frozen: the holder has shown no sign of life for `plet_lease_stale`.
-        visible: exactly the process of the beat runs in our sight.
-        key: what tells the shipper that we would spawn from others.
-    """
-    if held:
-        if not frozen:
-            return Action.NOTHING
-        # A process that only flushes is somebody's web server or script: never killed.
-        if beat is not None and beat.role == "shipper" and visible:
-            return Action.END_FROZEN
-        return Action.SEIZE
-    if starting:
-        return Action.NOTHING
-    if beat is not None and beat.yields_to not in ("", key) and 0 <= wall - beat.wall < YIELD_SECONDS:
-        return Action.NOTHING
-    return Action.SPAWN
-
-
-class Stillness:
-    """Tells how long a journal's beat has not changed while we kept looking.
-
-    Only what was seen in an unbroken row of looks counts: after a pause of our own (a stopped
-    container, a blocked main process) the shipper has a full period to beat again.
-    """
-
-    def __init__(self) -> None:
-        self._seen: object = None
-        self._since = self._looked = float("-inf")
-
-    def seconds(self, beat: presence.Beat | None, now: float) -> float:
-        """Take note of the beat seen at `now` (monotonic); return how long it has stood still."""
-        seen = beat and (beat.process, beat.mono)
-        if seen != self._seen or now - self._looked > 5 * LOOK_INTERVAL:
-            self._seen, self._since = seen, now
-        self._looked = now
-        return now - self._since
+    def _run(self, over: threading.Event) -> None:
+        while not over.wait(self._interval):
+            _safely(self._look)
 
 
 class Watch:
@@ -115,15 +80,34 @@ class Watch:
         self._stillness = Stillness()
         self._pid = -1
         self._stopping = False
+        self._forks = False
+        self._strangers = Strangers()
+        self._looking = threading.Lock()
+        self._aside = Aside(self.look)
 
-    def start(self) -> None:
-        """Begin to watch in this process."""
-        self._pid, self._stopping = os.getpid(), False
+    def start(self, *, forks: bool = False) -> None:
+        """Begin to watch in this process.
+
+        Args:
+            forks: this process forks task processes: it has no thread of ours while its timer runs.
+        """
+        self._pid, self._stopping, self._forks = os.getpid(), False, forks
         self.look()
+
+    def connected(self) -> None:
+        """The worker has its broker: its own timer looks, where the pool forks."""
+        if self._forks:
+            self._aside.stop()
+
+    def disconnected(self) -> None:
+        """The worker waits for its broker, also for the first time: its timer stands still."""
+        if self.is_active:
+            self._aside.start()
 
     def close(self) -> None:
         """A stopping worker spawns no shipper any more."""
         self._stopping = True
+        self._aside.stop()
 
     @property
     def is_active(self) -> bool:
@@ -132,8 +116,15 @@ class Watch:
 
     def look(self) -> None:
         """Check once whether the journal is served, and act: some 40 µs while it is, 1–3 ms for a spawn."""
+        if self.is_active and self._looking.acquire(blocking=False):
+            try:
+                self._look()
+            finally:
+                self._looking.release()
+
+    def _look(self) -> None:
         config = self._config()
-        if not self.is_active or _mode(config) != "spawn":
+        if _mode(config) != "spawn":
             return
         journal = Path(config["journal"])
         if not journal.is_dir():
@@ -141,11 +132,23 @@ class Watch:
         now, wall = time.monotonic(), time.time()
         held = ShipLock.held_elsewhere(journal)
         beat = presence.read_beat(journal)
+        starting = self._spawner.is_running(now)
+        if beat is not None and not held and not starting:
+            presence.reap(beat.process)
+        strange = self._strangers.seen(beat if held else None, str(config["fingerprint"]), now)
+        if strange:
+            log.warning(
+                "the shipper of this journal has other settings than this worker: theirs=%s mine=%s; "
+                "restart workers that still have old settings; two apps with different plet_ settings need "
+                "two homes (plet_home)",
+                strange,
+                config["fingerprint"],
+            )
         still = self._stillness.seconds(beat, now) if held else 0.0
         frozen = still > float(config["settings"]["lease_stale"])
         action = decide(
             held=held,
-            starting=self._spawner.is_running(now),
+            starting=starting,
             frozen=frozen,
             visible=frozen and beat is not None and presence.is_visible(beat.process),
             beat=beat,
@@ -206,17 +209,11 @@ class SupervisionStep(bootsteps.StartStopStep):
         """Start after the pool has forked its first children."""
         if self._watch is None:
             return
-        _safely(self._watch.start)
-        if any(word in parent.pool_cls.__module__ for word in _FORKLESS):
-            threading.Thread(target=self._run, name="plet-supervision", daemon=True).start()
-        else:
+        forks = not any(word in parent.pool_cls.__module__ for word in _FORKLESS)
+        _safely(lambda watch: watch.start(forks=forks), self._watch)
+        _safely(self._watch.disconnected)
+        if forks:
             self._entry = parent.timer.call_repeatedly(LOOK_INTERVAL, _safely, (self._watch.look,))
-
-    def _run(self) -> None:
-        assert self._watch is not None
-        while self._watch.is_active:
-            time.sleep(LOOK_INTERVAL)
-            _safely(self._watch.look)
 
     def close(self, parent: Any) -> None:
         """First notice of a stop."""
@@ -234,9 +231,27 @@ class SupervisionStep(bootsteps.StartStopStep):
 
 
 class FarewellStep(bootsteps.StartStopStep):
-    """Consumer step: its `shutdown` is the last hook of a worker, warm or cold, after the pool has ended."""
+    """Consumer step: its `shutdown` is the last hook of a worker, warm or cold, after the pool has ended.
 
+    It is started behind each connection to the broker, and stopped when that is lost.
+    """
+
+    requires = ("celery.worker.consumer.connection:Connection",)
     label = "plet farewell"
+
+    def start(self, parent: Any) -> None:
+        """There is a connection."""
+        watch = watch_of(parent.app)
+        if watch is not None:
+            _safely(watch.connected)
+
+    def stop(self, parent: Any) -> None:
+        """The connection is lost, or the worker stops."""
+        watch = watch_of(parent.app)
+        if watch is not None:
+            _safely(watch.disconnected)
+
+    terminate = stop
 
     def shutdown(self, parent: Any) -> None:
         """Wait until the last events are stored."""
@@ -304,11 +319,11 @@ def _mode(config: Config) -> str:
 _failures: Counter[str] = Counter()
 
 
-def _safely(act: Callable[[], object]) -> None:
+def _safely(act: Callable[..., object], *arguments: object) -> None:
     """Contain our own failures: a worker goes on without a shipper. One line per incident, then a count."""
     name = getattr(act, "__qualname__", repr(act))
     try:
-        act()
+        act(*arguments)
     except Exception as error:
         _failures[name] += 1
         if _failures[name] % 100 == 1:

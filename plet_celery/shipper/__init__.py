@@ -7,11 +7,14 @@ held has to end before it loads a database library.
 | module | subject |
 |---|---|
 | `__main__` | the process: document, lock, output, then everything else |
+| `foreground` | the shipper of `celery plet ship`: waits, stays, tells by its exit code |
+| `notify` | systemd's notify protocol |
 | `life` | when to go on, to drain, to step down, to leave |
 | `verdict` | the decision behind it |
 | `loops` | one sink's reading loop, and its back-off |
 | `roster` | who writes into the journal, and who is gone |
 | `losses` | attempts whose writer died |
+| `neighbours` | other hosts that fell silent |
 | `segments` | fsync, retirement and quarantine of segments |
 | `takeover` | replacing the lock of a frozen holder |
 | `draining` | `drain` |

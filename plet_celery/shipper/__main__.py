@@ -18,6 +18,10 @@ from plet_celery.election import ShipLock
 def main() -> int:
     """Run until there is nothing left to do; 0 also when another shipper serves."""
     document = json.load(sys.stdin.buffer)
+    if "foreground" in document:
+        from plet_celery.shipper.foreground import serve
+
+        return serve(document)
     directory = Path(document["journal"])
     lock = take_lock(directory, document.get("take_over"))
     if lock is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from plet_celery import paths
 from plet_celery.journal import WriterLimits
 from plet_celery.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,13 @@ class ShipperConfig:
             pydantic.ValidationError: a setting does not fit.
         """
         home = Path(document["home"])
+        given = dict(document["settings"])
+        # A worker that runs on while its package is replaced spawns the new version with its own settings.
+        strange = sorted(given.keys() - Settings.model_fields.keys())
+        if strange:
+            log.warning("settings of another version are passed over: names=%s", ", ".join(strange))
         return cls(
-            settings=Settings.model_validate(document["settings"]),
+            settings=Settings.model_validate({name: given[name] for name in given if name not in strange}),
             journal=Path(document["journal"]),
             home=home,
             database_url=document.get("database_url") or paths.default_database_url(home),

@@ -23,6 +23,7 @@ class Crew:
     """One loop a sink."""
 
     store_sink: StoreSink
+    log_sink: LogFileSink
     store: SinkLoop
     logs: SinkLoop
 
@@ -49,7 +50,12 @@ def make_crew(
         config.database_url,
         journal,
         holder=Holder(
-            host=socket.gethostname(), machine=host.machine_id(), boot=host.boot_id(), pid=os.getpid()
+            host=socket.gethostname(),
+            machine=host.machine_id(),
+            boot=host.boot_id(),
+            pid=os.getpid(),
+            # Two beats may fail to come through.
+            stale_after=max(chosen.lease_stale, 3 * chosen.host_beat),
         ),
         limits=IngestLimits.of(chosen),
         migrates=config.is_embedded_store,
@@ -68,4 +74,6 @@ def make_crew(
         notes = Notes(sink.name, functools.partial(mark_damaged, config.journal))
         return SinkLoop(sink, config.journal, pace=pace, fence=fence, notes=notes, hooks=hooks)
 
-    return Crew(store_sink=store_sink, store=loop(store_sink, store_hooks), logs=loop(log_sink))
+    return Crew(
+        store_sink=store_sink, log_sink=log_sink, store=loop(store_sink, store_hooks), logs=loop(log_sink)
+    )

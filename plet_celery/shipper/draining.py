@@ -6,6 +6,7 @@ the lock and runs the same loops in the calling thread, up to the end of what wa
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +14,14 @@ from typing import Any, Final
 
 from plet_celery import presence
 from plet_celery.election import ShipLock
+from plet_celery.errors import StoreError
 from plet_celery.journal_place import open_journal
 from plet_celery.journal_segments import plet_version
 from plet_celery.shipper.config import ShipperConfig
-from plet_celery.shipper.crew import make_crew
+from plet_celery.shipper.crew import Crew, make_crew
 from plet_celery.shipper.verdict import recent_turns
+
+log = logging.getLogger(__name__)
 
 _RETRY: Final = 0.05
 
@@ -59,10 +63,19 @@ def _drain_here(config: ShipperConfig, lock: ShipLock, deadline: float) -> bool:
             # A sink that caught up says when it would look again; only one that failed is waited for.
             if pause > 0 and any(loop.caught_up < started for loop in behind):
                 time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
+        _say_goodbye(crew)
         return True
     finally:
         for loop in crew.loops:
             loop.sink.close()
+
+
+def _say_goodbye(crew: Crew) -> None:
+    # Nobody serves from here on, and that is no sign of trouble.
+    try:
+        crew.store_sink.leave()
+    except StoreError as error:
+        log.warning("the host will seem unreachable: %s", error)
 
 
 def _beat(config: ShipperConfig) -> None:

@@ -13,7 +13,7 @@ from plet_celery.settings import Settings
 from plet_celery.shipper.crew import Crew
 from plet_celery.shipper.loops import eased
 from plet_celery.shipper.losses import Losses
-from plet_celery.shipper.segments import Keeper, Syncer
+from plet_celery.shipper.segments import FinalSegments, Keeper, Syncer
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +24,17 @@ class Housekeeping:
     """Syncs every `plet_fsync_interval`, retires every five seconds."""
 
     def __init__(
-        self, directory: Path, settings: Settings, *, crew: Crew, losses: Losses, fence: Callable[[], bool]
+        self,
+        directory: Path,
+        settings: Settings,
+        *,
+        crew: Crew,
+        losses: Losses,
+        fence: Callable[[], bool],
+        final: FinalSegments = dict,
     ) -> None:
-        self.syncer = Syncer(directory)
-        self.keeper = Keeper(directory, keep=settings.journal_keep, fence=fence)
+        self.syncer = Syncer(directory, final)
+        self.keeper = Keeper(directory, keep=settings.journal_keep, fence=fence, final=final)
         self._crew = crew
         self._losses = losses
         self._interval = settings.fsync_interval

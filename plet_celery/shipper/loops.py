@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from plet_celery.errors import StaleWrite
+from plet_celery.errors import JournalError, SchemaError, StaleWrite
 from plet_celery.journal_reader import Batch, Reader
 from plet_celery.shipper.notes import Notes
 from plet_celery.sinks import Sink
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 _BACKOFF_FIRST: Final = 0.5
 BACKOFF_MAX: Final = 30.0
 EASED_MAX: Final = 2.0
+# Far beyond any batch, and beyond the time-outs of drivers and servers, which say more of the cause.
+HANG_SECONDS: Final = 120.0
 _RETRY_FLOOR: Final = 1.0
 # One line per incident, then one for every so many failures.
 _LOG_EVERY: Final = 20
@@ -50,6 +52,10 @@ class Hooks:
     """Called before the journal is read; its value is given to `after`."""
     after: Callable[[Mapping[str, Position], Any], None] = lambda positions, seen: None
     """Called when a read has left nothing; what it raises counts as a failure of the sink."""
+    failed: Callable[[], None] = lambda: None
+    """Called when the sink, or a hook, has failed."""
+    last: Callable[[], None] = lambda: None
+    """Called when the loop was told to end, before its sink is closed; what it raises is only logged."""
 
 
 class SinkLoop:
@@ -76,18 +82,26 @@ class SinkLoop:
         """The sink's checkpoint; changed by this loop only."""
         self.is_open = False
         self.caught_up = float("-inf")
-        """Start (monotonic) of the newest read that left nothing and is all in the sink."""
+        """Time (monotonic) of the newest look at the folder that left nothing and is all in the sink."""
         self.fenced = False
+        self.refused = False
+        """The journal belongs to another store, or this one has no tables: no retry mends that."""
         self.events = 0
         self.failures = 0
         self.error = ""
+        self.busy_since: float | None = None
+        """Since when (monotonic) it is in one batch; None between two."""
         self._directory = directory
         self._pace = pace
         self._fence = fence
         self._hooks = hooks or Hooks()
         self._notes = notes
         self._reader: Reader | None = None
+        # What was seen, and when, before the reader looked at the folder: a read in several batches goes
+        # on with the files of that look, and knows nothing of later ones.
+        self._look: tuple[Any, float] | None = None
         self._tried = float("-inf")
+        self._severed: float | None = None
         self._forgotten: deque[str] = deque()
         self._wake = threading.Event()
         self._stopping = False
@@ -105,12 +119,32 @@ class SinkLoop:
             wait = self.turn()
             if wait > 0 and self._wake.wait(wait):
                 self._wake.clear()
+        if not self.fenced and not self.failures:
+            try:
+                self._hooks.last()
+            except Exception as error:
+                log.warning("sink has not said goodbye: sink=%s error=%s", self.sink.name, error)
         self.sink.close()
 
     def wake(self) -> None:
         """Look at once; during a back-off, at most once a second: what is down is not hammered."""
         if not self.failures or time.monotonic() - self._tried >= _RETRY_FLOOR:
             self._wake.set()
+
+    def sever_if_hung(self, now: float, patience: float = HANG_SECONDS) -> bool:
+        """End a batch that takes so long that nobody can be there any more; from another thread.
+
+        Args:
+            now: monotonic.
+            patience: seconds that a batch may take.
+        """
+        since = self.busy_since
+        if since is None or now - since < patience or since == self._severed:
+            return False
+        self._severed = since
+        log.warning("sink hangs, its connections are broken: sink=%s for=%.0fs", self.sink.name, now - since)
+        self.sink.sever()
+        return True
 
     def stop(self) -> None:
         """Finish the batch at hand and end."""
@@ -130,6 +164,7 @@ class SinkLoop:
     def turn(self) -> float:
         """Take one batch; return the seconds to wait before the next (0: there is more)."""
         cost, self._tried = time.thread_time(), time.monotonic()
+        self.busy_since = self._tried
         try:
             more = self._pass()
         except StaleWrite as error:
@@ -140,6 +175,8 @@ class SinkLoop:
         else:
             self._recovered()
             return 0.0 if more else eased(self._pace.gather, time.thread_time() - cost)
+        finally:
+            self.busy_since = None
         return 0.0
 
     def _pass(self) -> bool:
@@ -148,12 +185,18 @@ class SinkLoop:
         if self._reader is None:
             self._open()
         assert self._reader is not None
-        seen, started = self._hooks.before(), time.monotonic()
+        if self._look is None:
+            self._look = self._hooks.before(), time.monotonic()
+        seen, started = self._look
         batch = self._reader.read(self._pace.max_records, self._pace.max_bytes)
         if batch.positions:
             self._take(batch)
+        elif batch.unsupported and self._notes is not None:
+            # Also where the checkpoint stands before it since an earlier shipper: it is not waited for.
+            self._notes.take(batch)
         if batch.more:
             return True
+        self._look = None
         self.caught_up = started
         self._forget()
         self._hooks.after(self.positions, seen)
@@ -170,7 +213,7 @@ class SinkLoop:
 
     def _open(self) -> None:
         self.positions = dict(self.sink.positions())
-        self._reader = Reader(self._directory, self.positions)
+        self._reader, self._look = Reader(self._directory, self.positions), None
         self.is_open = True
 
     def _forget(self) -> None:
@@ -183,9 +226,11 @@ class SinkLoop:
 
     def _failed(self, error: Exception) -> float:
         self.failures += 1
+        self.refused = isinstance(error, (JournalError, SchemaError))
         self.error = f"{type(error).__name__}: {error}"
         self._reader = None
         self.sink.close()
+        self._hooks.failed()
         delay = backoff(self.failures, random.random())
         if self.failures % _LOG_EVERY == 1:
             # A database that is away is an ordinary fact; anything else is a fault to be found.
@@ -203,7 +248,7 @@ class SinkLoop:
     def _recovered(self) -> None:
         if self.failures:
             log.info("sink works again: sink=%s failures=%d", self.sink.name, self.failures)
-            self.failures, self.error = 0, ""
+            self.failures, self.error, self.refused = 0, "", False
 
     @property
     def unreadable(self) -> Collection[str]:
@@ -212,7 +257,14 @@ class SinkLoop:
 
     def facts(self) -> dict[str, Any]:
         """Return what the beat says of this sink."""
-        facts = {"events": self.events, "failures": self.failures, "error": self.error, "open": self.is_open}
+        since = self.busy_since
+        facts: dict[str, Any] = {
+            "events": self.events,
+            "failures": self.failures,
+            "error": self.error,
+            "open": self.is_open,
+            "busy": round(time.monotonic() - since, 1) if since is not None else 0.0,
+        }
         return facts | (self._notes.facts() if self._notes is not None else {})
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from plet_celery.events import RECORD_MAX, WRITER_STARTED
 from plet_celery.journal_format import MARK, Header, salt_of, unframe
-from plet_celery.journal_keeping import Segment, is_written, open_segment, segments
+from plet_celery.journal_keeping import Segment, is_written, list_journal, open_segment
 from plet_celery.shipper.losses import Gone
 from plet_celery.shipper.verdict import Claim
 
@@ -34,6 +34,8 @@ class Sight:
     gone: Mapping[str, float] = field(default_factory=dict)
     """Writers seen gone in two looks in a row, with the time of the first."""
     headers: Mapping[str, Header] = field(default_factory=dict)
+    final: Mapping[str, Segment] = field(default_factory=dict)
+    """Segments by file name that nobody writes any more: they need not be asked again."""
 
     def left(self, positions: Mapping[str, Position], unreadable: Collection[str] = ()) -> int:
         """Return how many bytes, about, other writers have behind this checkpoint; at least 1 if any.
@@ -52,11 +54,16 @@ class Sight:
         segment = self.newest.get(self.own or "")
         return _behind(segment, positions.get(segment.writer)) if segment else 0
 
-    def losers(self) -> dict[str, Gone]:
-        """Return the writers that are gone, as the search for lost attempts needs them."""
+    def losers(self, settled: Collection[str] = ()) -> dict[str, Gone]:
+        """Return the writers that are gone, as the search for lost attempts needs them.
+
+        Args:
+            settled: writers that were searched already; an hour of short-lived children leaves thousands.
+        """
         return {
             writer: Gone(since=since, parent_lives=self._parent_lives(writer))
             for writer, since in self.gone.items()
+            if writer not in settled
         }
 
     def claims(self) -> list[Claim]:
@@ -81,6 +88,7 @@ class Roster:
         self._doubted: dict[str, float] = {}
         self._gone: dict[str, float] = {}
         self._headers: dict[str, Header] = {}
+        self._final: dict[str, Segment] = {}
         self.sight = Sight()
 
     def look(self, now: float, known: Collection[str] = ()) -> Sight:
@@ -93,8 +101,11 @@ class Roster:
         between two files.
         """
         files: dict[str, list[Segment]] = {}
-        for segment in segments(self._directory):
+        listed = list_journal(self._directory, self._final).segments
+        for segment in listed:
             files.setdefault(segment.writer, []).append(segment)
+        # Of writers that were gone before this listing: what it says of them is the last word.
+        self._final = {segment.path.name: segment for segment in listed if segment.writer in self._gone}
         newest = {writer: own[-1] for writer, own in files.items()}
         own = self._own()
         alive = frozenset(writer for writer in files if writer != own and self._is_alive(files[writer], now))
@@ -110,6 +121,7 @@ class Roster:
             alive=alive,
             gone=dict(self._gone),
             headers=dict(self._headers),
+            final=self._final,
         )
         return self.sight
 

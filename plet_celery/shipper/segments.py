@@ -16,25 +16,30 @@ from typing import Final
 from plet_celery.journal_keeping import (
     Segment,
     is_written,
+    list_journal,
     open_segment,
     quarantine_segment,
     retire_segment,
-    segments,
 )
 
 log = logging.getLogger(__name__)
 
 # The kernel writes log files back within this time; before it, they are only as safe as the segments.
 _WRITEBACK_SECONDS: Final = 60.0
+# Before the name of a damaged segment: not a name that whoever lists segments could take for one.
+_MARK: Final = "damaged."
 
 Position = tuple[int, int]
+FinalSegments = Callable[[], Mapping[str, Segment]]
+"""Returns the segments, by file name, that are known not to change any more."""
 
 
 class Syncer:
     """Brings to the disk what writers wrote, through descriptors of our own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, final: FinalSegments = dict) -> None:
         self._directory = directory
+        self._final = final
         self._synced: dict[tuple[str, int], int] = {}
         self._refused: set[tuple[str, int]] = set()
 
@@ -45,7 +50,7 @@ class Syncer:
 
     def sync(self) -> None:
         """Sync each segment that has grown since, and the folder when there are new ones."""
-        found = segments(self._directory)
+        found = list_journal(self._directory, self._final()).segments
         known = {(segment.writer, segment.number) for segment in found}
         is_new = not known <= self._synced.keys()
         for segment in found:
@@ -100,8 +105,16 @@ def is_passed(segment: Segment, facts: Passed) -> bool:
 class Keeper:
     """Removes segments whose time has come, and moves damaged ones aside."""
 
-    def __init__(self, directory: Path, *, keep: float, fence: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        keep: float,
+        fence: Callable[[], bool],
+        final: FinalSegments = dict,
+    ) -> None:
         self._directory = directory
+        self._final = final
         self._keep = keep
         self._fence = fence
 
@@ -115,12 +128,19 @@ class Keeper:
             settled: writers that are gone and have no open attempt.
             wall: the time by the clock that gives files their times.
         """
-        found = segments(self._directory)
+        found = list_journal(self._directory, self._final()).segments
+        marked = self._marked()
         newest: dict[str, int] = {}
         for segment in found:
             newest[segment.writer] = max(segment.number, newest.get(segment.writer, -1))
         facts = Passed(checkpoints=checkpoints, settled=settled, newest=newest)
-        ripe = [segment for segment in found if is_passed(segment, facts) and self._is_ripe(segment, wall)]
+        ripe = [
+            segment
+            for segment in found
+            if (wall - segment.modified >= self._keep or _mark_name(segment.writer, segment.number) in marked)
+            and is_passed(segment, facts)
+            and not is_written(segment, newest=False)
+        ]
         if ripe and self._keep < _WRITEBACK_SECONDS:
             os.sync()
         removed = {(segment.writer, segment.number) for segment in ripe if self._remove(segment)}
@@ -128,9 +148,8 @@ class Keeper:
         known = newest.keys() | {writer for checkpoint in checkpoints for writer in checkpoint}
         return sorted((known - left) & set(settled))
 
-    def _is_ripe(self, segment: Segment, wall: float) -> bool:
-        old = wall - segment.modified >= self._keep
-        return (old or self._mark(segment).exists()) and not is_written(segment, newest=False)
+    def _marked(self) -> set[str]:
+        return {entry.name for entry in os.scandir(self._directory) if entry.name.startswith(_MARK)}
 
     def _remove(self, segment: Segment) -> bool:
         # A shipper that was frozen here for an hour must not touch what another one keeps.
@@ -158,8 +177,7 @@ def mark_damaged(directory: Path, writer: str, number: int) -> None:
 
 
 def _mark_name(writer: str, number: int) -> str:
-    # Not a name that whoever lists segments could take for one.
-    return f"damaged.{writer}.{number:08d}"
+    return f"{_MARK}{writer}.{number:08d}"
 
 
 def _sync(descriptor: int) -> None:

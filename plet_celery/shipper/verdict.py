@@ -49,6 +49,8 @@ class Facts:
     asked_to_end: float | None
     drain_timeout: float
     linger: float
+    late: bool = False
+    """It was to end once all is stored, and its time for that is over."""
 
 
 def decide(facts: Facts) -> Verdict:
@@ -61,6 +63,8 @@ def decide(facts: Facts) -> Verdict:
         done = facts.writers == 0 and not facts.left
         late = facts.now - facts.asked_to_end >= facts.drain_timeout
         return Verdict.DRAINED if done or late else Verdict.SERVE
+    if facts.late:
+        return Verdict.DRAINED
     if facts.quiet_since is not None and facts.now - facts.quiet_since >= facts.linger:
         return Verdict.LEAVE
     return Verdict.SERVE
@@ -109,6 +113,12 @@ def newer_claim(
         if theirs == mine and claim.fingerprint != fingerprint and claim.started > started:
             return claim
     return None
+
+
+def other_claim(claims: Iterable[Claim], *, fingerprint: str) -> Claim | None:
+    """Return the newest worker with other settings: it may know the store that this journal belongs to."""
+    others = [claim for claim in claims if claim.fingerprint != fingerprint]
+    return max(others, key=lambda one: one.started, default=None)
 
 
 def recent_turns(beat: Beat | None, wall: float) -> tuple[float, ...]:

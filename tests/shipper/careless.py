@@ -1,22 +1,27 @@
 """A shipper whose sinks keep their checkpoints apart from their data: the negative control.
 
 The store's positions are committed before its rows, the log files' after their lines. A kill in
-between loses rows and doubles lines; a test that does not notice that proves nothing.
+between loses rows and doubles lines; a test that does not notice that proves nothing. The time in
+between is drawn out, so that a kill at a random point falls into it on any machine.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import replace
 from typing import Any
 
 from plet_celery import sinks
 from plet_celery.journal_reader import Batch
 
+BETWEEN = 0.05
+
 
 def positions_first(apply: Any) -> Any:
     def careless(sink: Any, batch: Batch, now: float) -> None:
         apply(sink, replace(batch, events=[]), now)
+        time.sleep(BETWEEN)
         apply(sink, replace(batch, positions={}), now)
 
     return careless
@@ -25,6 +30,7 @@ def positions_first(apply: Any) -> Any:
 def positions_last(apply: Any) -> Any:
     def careless(sink: Any, batch: Batch, now: float) -> None:
         apply(sink, replace(batch, positions={}), now)
+        time.sleep(BETWEEN)
         apply(sink, replace(batch, events=[]), now)
 
     return careless

@@ -94,11 +94,11 @@ def test_the_comparison_notices_a_careless_sink(tmp_path: Path, monkeypatch: pyt
     def careless(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
         return popen([argv[0], str(CARELESS)], **options)
 
-    with writing(config, 1, runs=1500, lines=40) as writer:
+    with writing(config, 1, runs=500, lines=40) as writer:
         writer.wait()
         said = Said.in_files(writer.notes)
     monkeypatch.setattr("plet_celery.spawning.subprocess.Popen", careless)
-    kill_again_and_again(config, random.Random(SEED), 12, lambda: spawn_shipper(config))
+    kill_again_and_again(config, random.Random(SEED), 8, lambda: spawn_shipper(config))
     monkeypatch.undo()
 
     assert drain(config, timeout=120)

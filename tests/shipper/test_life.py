@@ -106,13 +106,14 @@ def test_without_writers_it_lingers_and_leaves(home: Path) -> None:
 
 def test_a_writer_that_lives_keeps_it(home: Path) -> None:
     config = document(home, shipper_linger=0.2)
-    with shipping(config) as shipper, writing(config, 1, hold=True) as writer:
+    # First the writer: a shipper that finds none is gone before one has started.
+    with writing(config, 1, hold=True) as writer:
         run = writer.held()["run"]
+        with shipping(config) as shipper:
+            wait_until(lambda: state_of(config, run) == "running", 60)
 
-        wait_until(lambda: state_of(config, run) == "running")
-
-        assert presence.await_drain(Path(config["journal"]), timeout=30)
-        assert shipper.poll() is None
+            assert presence.await_drain(Path(config["journal"]), timeout=30)
+            assert shipper.poll() is None
 
 
 def test_the_last_worker_that_says_goodbye_ends_the_lingering(home: Path) -> None:
@@ -194,6 +195,17 @@ def test_two_apps_with_different_settings_do_not_take_turns_for_ever(home: Path)
         run = worker.held()["run"]
         wait_until(lambda: state_of(config, run) == "running")
         assert presence.await_drain(Path(config["journal"]), timeout=30)
+        assert shipper.poll() is None
+
+
+def test_a_setting_of_another_version_is_passed_over(home: Path) -> None:
+    """A worker runs on while its package is replaced: what it spawns then is the new version."""
+    config = document(home)
+    config["settings"]["gone_since"] = 7
+
+    with shipping(config) as shipper:
+        assert serving(config)
+        assert "settings of another version are passed over: names=gone_since" in told(config)
         assert shipper.poll() is None
 
 

@@ -11,11 +11,13 @@ import pytest
 from waiting import wait_until
 
 from plet_celery import events
-from plet_celery.errors import StaleWrite, StoreUnavailable
+from plet_celery.errors import JournalError, SchemaError, StaleWrite, StoreUnavailable
 from plet_celery.events import Event
 from plet_celery.journal import Writer, WriterLimits, open_journal
+from plet_celery.journal_format import frame, salt_of
 from plet_celery.journal_reader import Batch
 from plet_celery.shipper.loops import BACKOFF_MAX, Hooks, Pace, SinkLoop, backoff
+from plet_celery.shipper.notes import Notes
 
 LIMITS = WriterLimits(min_free_bytes=0, min_free_percent=0.0, reserve_bytes=0)
 PACE = Pace(gather=0.25, max_records=10, max_bytes=1 << 20)
@@ -48,6 +50,9 @@ class ListSink:
 
     def forget(self, writers: Sequence[str]) -> None:
         self.forgotten += writers
+
+    def sever(self) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -154,7 +159,7 @@ def test_the_lock_is_asked_for_again_before_the_sink(journal: Path) -> None:
     assert sink.taken == []
 
 
-def test_what_was_seen_before_the_pass_is_handed_on_after_it(journal: Path) -> None:
+def test_what_was_seen_before_the_look_is_handed_on_after_it(journal: Path) -> None:
     order: list[str] = []
     sink = ListSink()
     subject = loop(
@@ -168,7 +173,7 @@ def test_what_was_seen_before_the_pass_is_handed_on_after_it(journal: Path) -> N
     for _ in range(3):
         subject.turn()
 
-    assert order == ["seen at 19"]
+    assert order == ["seen at 0"]
 
 
 def test_forgotten_writers_are_forgotten_after_a_pass(journal: Path) -> None:
@@ -207,3 +212,60 @@ def test_a_sink_that_is_down_is_not_hammered_by_those_who_wait(journal: Path) ->
     subject.stop()
     assert subject.join(10)
     assert 2 <= subject.failures <= 6
+
+
+@pytest.mark.parametrize("fault", [JournalError("another store"), SchemaError("no tables")])
+def test_a_store_that_cannot_take_the_journal_is_told_from_one_that_is_down(
+    journal: Path, fault: Exception
+) -> None:
+    sink = ListSink()
+    subject = loop(journal, sink)
+    sink.raises = fault
+    subject.turn()
+    assert subject.refused
+
+    sink.raises = StoreUnavailable("down")
+    subject.turn()
+    assert not subject.refused
+
+
+def test_a_segment_of_a_newer_format_is_counted_by_every_shipper_that_finds_it(tmp_path: Path) -> None:
+    """The second one starts where the first one's checkpoint stands, before the segment."""
+    open_journal(tmp_path / "j")
+    writer = "a" * 32
+    core = b'{"v":9,"k":"writer.started","n":1,"t":1.0,"m":1.0,"d":{}}'
+    segment = tmp_path / "j" / f"w-{writer}.00000001.plj"
+    segment.write_bytes(frame(core, salt_of(writer, 1)))
+    segment.chmod(0o600)
+    sink = ListSink()
+
+    for _ in range(2):
+        notes = Notes("list", lambda writer, number: None)
+        one = loop(tmp_path / "j", sink, notes=notes)
+        one.turn()
+        assert set(one.unreadable) == {writer}
+        assert one.facts()["unsupported"] == 1
+
+    assert segment.exists()
+    assert sink.checkpoint == {writer: (1, 0)}
+
+
+def test_it_has_caught_up_only_to_when_it_looked_at_the_folder(journal: Path) -> None:
+    """A read in several batches goes on with the files that its first batch saw; later ones are not in it."""
+    sink = ListSink()
+    subject = loop(journal, sink)
+    assert subject.turn() == 0.0
+    later = Writer(journal, role="child", limits=LIMITS)
+    assert later.append(events.LOG_WRITTEN, "r", "a", {"i": 99})
+    written = time.monotonic()
+
+    while subject.turn() == 0.0:
+        pass
+
+    assert 99 not in numbers(sink)
+    assert subject.caught_up < written
+    while subject.turn() == 0.0:
+        pass
+    assert 99 in numbers(sink)
+    assert subject.caught_up > written
+    later.close()

@@ -40,6 +40,38 @@ def test_a_writer_is_alive_while_it_holds_its_file(journal: Path) -> None:
     writer.close()
 
 
+def test_files_of_ended_writers_are_not_asked_again_until_they_are_removed(journal: Path) -> None:
+    ended, living = writing(journal), writing(journal)
+    mine = id_of(ended)
+    ended.close()
+    roster = Roster(journal, lambda: None)
+
+    looks = [roster.look(float(number)) for number in range(3)]
+
+    (file,) = journal.glob(f"w-{mine}.*")
+    assert [set(look.final) for look in looks] == [set(), set(), {file.name}]
+    assert looks[2].final[file.name].size == file.stat().st_size
+    assert looks[2].alive == {living.id}
+    file.unlink()
+    sight = roster.look(3.0)
+    assert (sight.final, mine in sight.newest) == ({}, False)
+    living.close()
+
+
+def test_only_unsettled_writers_are_searched_for_losses(journal: Path) -> None:
+    one, other = writing(journal), writing(journal)
+    ids = [id_of(one), id_of(other)]
+    for writer in (one, other):
+        writer.close()
+    roster = Roster(journal, lambda: None)
+    roster.look(1.0)
+
+    sight = roster.look(2.0)
+
+    assert set(sight.losers()) == set(ids)
+    assert set(sight.losers({ids[0]})) == {ids[1]}
+
+
 def test_our_own_writer_does_not_count_as_alive(journal: Path) -> None:
     writer = writing(journal, role="shipper")
 

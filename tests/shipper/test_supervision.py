@@ -10,16 +10,8 @@ import pytest
 from celery import Celery
 
 from plet_celery import presence
-from plet_celery.supervision import (
-    Action,
-    FarewellStep,
-    Stillness,
-    SupervisionStep,
-    Watch,
-    configure,
-    decide,
-    watch_of,
-)
+from plet_celery.holder import STRANGE_SECONDS, Action, Stillness, Strangers, decide
+from plet_celery.supervision import FarewellStep, SupervisionStep, Watch, configure, watch_of
 
 
 def beat(mono: float = 1.0, **changes: Any) -> presence.Beat:
@@ -97,6 +89,23 @@ def test_a_pause_of_our_own_does_not_make_a_shipper_look_frozen() -> None:
     stillness.seconds(same, 2.0)
 
     assert stillness.seconds(same, 3600.0) == 0.0
+
+
+def test_a_shipper_with_other_settings_is_told_once_and_only_when_it_stays() -> None:
+    strangers, theirs = Strangers(), beat(fingerprint="theirs")
+
+    assert strangers.seen(theirs, "mine", 0.0) == ""
+    assert strangers.seen(beat(fingerprint="mine"), "mine", 2.0) == ""
+    assert strangers.seen(theirs, "mine", STRANGE_SECONDS) == ""
+    assert strangers.seen(theirs, "mine", 2 * STRANGE_SECONDS) == "theirs"
+    assert strangers.seen(theirs, "mine", 9 * STRANGE_SECONDS) == ""
+
+
+def test_a_process_that_only_flushes_is_no_stranger() -> None:
+    strangers, flushing = Strangers(), beat(fingerprint="theirs", role="drain")
+
+    assert not any(strangers.seen(flushing, "mine", now) for now in (0.0, 2 * STRANGE_SECONDS))
+    assert not strangers.seen(None, "mine", 9 * STRANGE_SECONDS)
 
 
 def config(journal: Path, **settings: Any) -> dict[str, Any]:
