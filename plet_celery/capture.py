@@ -61,6 +61,10 @@ class RunHandler(logging.Handler):
             contain(error, "capture.logging")
 
 
+# One for the process: with one for each app, a line would be recorded as often as there are apps.
+_handler: Final = RunHandler()
+
+
 class Tee:
     """A stream that passes everything on, and hands whole lines to the current run."""
 
@@ -100,8 +104,9 @@ class Tee:
 
     def finish(self, run: Run) -> None:
         """Write what a run printed without a newline at its end."""
-        for key in [key for key in self._partial if key[0] == run.attempt]:
-            self._line(run, self._partial.pop(key))
+        # list() first: other threads print meanwhile.
+        for key in [key for key in list(self._partial) if key[0] == run.attempt]:
+            self._line(run, self._partial.pop(key, ""))
 
     def _take(self, run: Run, text: str) -> None:
         key = (run.attempt, threading.get_ident())
@@ -128,26 +133,36 @@ class Capture:
 
     def __init__(self, options: CaptureOptions) -> None:
         self._options = options
-        self._handler = RunHandler()
+        self._handler = _handler
         self._task_logger = logging.getLogger("celery.task")
-        self._runs = 0
+        self._runs: set[str] = set()
+        self._tees_in = False
+        self.resident = False
+        """Stay in place between runs: in a worker whose pool begins and ends runs in several threads."""
         self._tees = {"stdout": Tee(sys.stdout, "stdout"), "stderr": Tee(sys.stderr, "stderr")}
         self._showwarning: Any = None
 
-    def enter(self) -> None:
+    def enter(self, run: Run) -> None:
         """A run begins."""
-        self._runs += 1
+        alone = not self._runs
+        self._runs.add(run.attempt)
         if self._options.logging or self._options.warnings:
             self._attach()
-        if self._runs == 1:
-            if self._options.print:
-                for name, tee in self._tees.items():
-                    stream = getattr(sys, name)
-                    if stream is not tee:
-                        tee.wrapped = stream
-                        setattr(sys, name, tee)
-            if self._options.warnings:
-                self._hook_warnings()
+        # Not looked at while another run executes: it may have put a stream of its own in place.
+        if alone or not self._tees_in:
+            self._install()
+
+    def _install(self) -> None:
+        """Put tees and hook in place; two threads may do so at once."""
+        if self._options.print:
+            for name, tee in self._tees.items():
+                stream = getattr(sys, name)
+                if stream is not tee:
+                    tee.wrapped = stream
+                    setattr(sys, name, tee)
+        if self._options.warnings:
+            self._hook_warnings()
+        self._tees_in = True
 
     def leave(self, run: Run) -> None:
         """A run ends: write its unfinished lines, and leave the process as it was found."""
@@ -155,10 +170,16 @@ class Capture:
         for tee in tees.values():
             if tee.has_partial:
                 tee.finish(run)
-        self._runs -= 1
-        if self._runs > 0:
+        self._runs.discard(run.attempt)
+        if self._runs or self.resident:
             return
-        self._runs = 0
+        self._uninstall()
+        if self._runs:  # In another thread a run has begun meanwhile.
+            self._install()
+
+    def _uninstall(self) -> None:
+        self._tees_in = False
+        tees = self._tees
         for name, tee in tees.items():
             if getattr(sys, name) is tee:
                 setattr(sys, name, tee.wrapped)
@@ -174,9 +195,15 @@ class Capture:
             logging.root.addHandler(self._handler)
         if not self._task_logger.propagate and self._handler not in self._task_logger.handlers:
             self._task_logger.addHandler(self._handler)
+        for logger in _closed_loggers():
+            # Exactly there where records go no further: anywhere else they would come twice.
+            if bool(logger.propagate) == (self._handler in logger.handlers):
+                (logger.removeHandler if logger.propagate else logger.addHandler)(self._handler)
 
     def _hook_warnings(self) -> None:
         # A worker has logging.captureWarnings on; then they come as records of py.warnings.
+        if warnings.showwarning == self._show:
+            return
         if warnings.showwarning is not getattr(logging, "_showwarning", None):
             self._showwarning = warnings.showwarning
             warnings.showwarning = self._show
@@ -223,3 +250,17 @@ def _record_text(record: logging.LogRecord) -> str:
 
 
 _FORMATTER: Final = logging.Formatter()
+
+# How many loggers there were, and which of them kept their records from the root.
+_closed: tuple[int, list[logging.Logger]] = (0, [])
+
+
+def _closed_loggers() -> list[logging.Logger]:
+    """Return the loggers that do not propagate, or did not; looked for again once there are new ones."""
+    global _closed
+    known = logging.root.manager.loggerDict
+    if len(known) != _closed[0]:
+        loggers = [logger for logger in list(known.values()) if isinstance(logger, logging.Logger)]
+        before = set(_closed[1])
+        _closed = (len(known), [one for one in loggers if not one.propagate or one in before])
+    return _closed[1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from typing import Any
+from typing import Any, Final
 
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 from celery.exceptions import Ignore, Reject, Retry
@@ -12,6 +13,24 @@ from plet_celery import events
 from plet_celery.failure import message_of
 from plet_celery.redaction import safe_repr
 from plet_celery.run import Run
+
+being_stopped: Final[set[str]] = set()
+"""Ids of runs whose greenlet this worker is killing: `reports` tells why, once Celery has told it."""
+
+
+def is_told_by_main(error: BaseException, run: Run, pool: str) -> bool:
+    """Say whether a body that died in the worker's own process has its end told by `reports`.
+
+    Args:
+        error: a BaseException that is no Exception: Celery gives the attempt no state.
+        pool: the worker's pool; "" in eager mode.
+    """
+    if pool != "gevent":
+        return False
+    if _is_a("greenlet", "GreenletExit", error):
+        return run.id in being_stopped
+    # Celery's hard limit is a gevent.Timeout, and it takes one of the task's own for it.
+    return bool(run.facts.hard_limit) and _is_a("gevent.timeout", "Timeout", error)
 
 
 def end_of(error: BaseException | None, run: Run) -> tuple[str, dict[str, Any]]:
@@ -33,6 +52,8 @@ def end_of(error: BaseException | None, run: Run) -> tuple[str, dict[str, Any]]:
         }
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         return _exit_fields(error, run)
+    if error is not None and _is_a("greenlet", "GreenletExit", error):
+        return _killed_greenlet(error, run)
     if isinstance(error, NotImplementedError) and "does not implement kill_job" in str(error):
         # A cold shutdown of a solo worker: Celery's own attempt to kill the job raises inside it.
         return events.RUN_INTERRUPTED, {"how": "cold", "error": run.describe_error(error)}
@@ -49,10 +70,24 @@ def _exit_fields(error: BaseException, run: Run) -> tuple[str, dict[str, Any]]:
         return events.RUN_INTERRUPTED, {"how": "cold"}
     code = getattr(error, "code", None)
     data = {
-        "reason": f"the task ended its process: {safe_repr(error, 200)}",
+        # In a thread or greenlet it ends nothing, but Celery stores no result: nobody learns more.
+        "reason": f"the task raised {safe_repr(error, 200)}",
         "error": run.describe_error(error),
     }
     return events.RUN_LOST, data | ({"exitcode": code} if isinstance(code, int) else {})
+
+
+def _killed_greenlet(error: BaseException, run: Run) -> tuple[str, dict[str, Any]]:
+    state = sys.modules.get("celery.worker.state")
+    if getattr(state, "should_terminate", None) not in (None, False):
+        return events.RUN_INTERRUPTED, {"how": "cold"}
+    return events.RUN_LOST, {"reason": "its greenlet was killed", "error": run.describe_error(error)}
+
+
+def _is_a(module: str, name: str, error: BaseException) -> bool:
+    # Looked for, not imported: where the module is not loaded, nothing of it was raised.
+    kind = getattr(sys.modules.get(module), name, None)
+    return isinstance(kind, type) and isinstance(error, kind)
 
 
 def _retry_fields(error: Retry, run: Run) -> dict[str, Any]:

@@ -98,6 +98,7 @@ WORKER_STARTED: Final = "worker.started"
 WORKER_STOPPING: Final = "worker.stopping"
 WORKER_STOPPED: Final = "worker.stopped"
 HOST_BEAT: Final = "host.beat"
+HOST_LOST: Final = "host.lost"
 EVENTS_DROPPED: Final = "events.dropped"
 WRITER_STARTED: Final = "writer.started"
 """The header record of a segment; written by `journal.py`, handed to no sink."""
@@ -132,6 +133,7 @@ KINDS: Final[Mapping[str, Shed]] = {
     WORKER_STOPPING: Shed.END,
     WORKER_STOPPED: Shed.END,
     HOST_BEAT: Shed.PROGRESS,
+    HOST_LOST: Shed.END,
     EVENTS_DROPPED: Shed.END,
     WRITER_STARTED: Shed.END,
 }

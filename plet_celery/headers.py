@@ -33,7 +33,12 @@ class Context(msgspec.Struct, frozen=True):
 
 
 def stamp(
-    headers: MutableMapping[str, Any], parent: Context | None, parent_id: str | None, now: float
+    headers: MutableMapping[str, Any],
+    parent: Context | None,
+    parent_id: str | None,
+    now: float,
+    *,
+    group_behind: str | None = None,
 ) -> None:
     """Put the context of a message into its headers, in place.
 
@@ -42,6 +47,7 @@ def stamp(
         parent: the context of the run that publishes, or None outside a task.
         parent_id: that run's id; a retry or `replace` publishes under the same id.
         now: wall time of this publish.
+        group_behind: the group that the last step of its chain is a member of.
 
     Tenant, user and canvas are inherited; a retry or replace keeps the run's own trigger.
     """
@@ -57,7 +63,7 @@ def stamp(
     elif not headers.get(TRIGGER):
         headers[TRIGGER] = "beat" if headers.get(_BEAT) else "manual"
     if not headers.get(CANVAS):
-        headers[CANVAS] = _canvas_of(headers)
+        headers[CANVAS] = _canvas_of(headers, group_behind)
     headers[QUEUED_AT] = now
 
 
@@ -81,10 +87,22 @@ def read(headers: Mapping[str, Any], *, canvas: str | None, tenants_allowed: Seq
     )
 
 
-def _canvas_of(headers: Mapping[str, Any]) -> str | None:
+def group_behind(body: Any) -> str | None:
+    """Return the group that the last step of a message's chain is a member of, or None.
+
+    The first step of a chain in a group does not name the group; only the last one does.
+    """
+    embedded = body[2] if isinstance(body, (tuple, list)) and len(body) == 3 else None
+    steps = embedded.get("chain") if isinstance(embedded, Mapping) else None
+    last = steps[0] if isinstance(steps, (tuple, list)) and steps else None  # Celery keeps them reversed
+    options = last.get("options") if isinstance(last, Mapping) else None
+    return _text(options.get("group_id")) if isinstance(options, Mapping) else None
+
+
+def _canvas_of(headers: Mapping[str, Any], behind: str | None) -> str | None:
     # Members of a top-level group have a root each; only the group's id is shared.
     root, own = headers.get("root_id"), headers.get("id")
-    group = headers.get("group")
+    group = headers.get("group") or behind
     return group if group and root == own else root or own
 
 

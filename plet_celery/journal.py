@@ -86,12 +86,20 @@ class Writer:
         """The disk is slow: events are acknowledged before they are written."""
         return self._current().breaker.degraded
 
-    def append(self, kind: str, run: str | None, attempt: str | None, data: Mapping[str, Any]) -> bool:
+    def append(
+        self,
+        kind: str,
+        run: str | None,
+        attempt: str | None,
+        data: Mapping[str, Any],
+        at: tuple[float, float] | None = None,
+    ) -> bool:
         """Write one event.
 
         Args:
             data: what the kind carries (docs/events.md): JSON, already redacted. What is no JSON is
                 replaced, what is too long is cut and marked.
+            at: wall and monotonic time at which it happened, where that is not now.
 
         Returns:
             True when the record is in the file (in the queue, while `degraded`). False when it was
@@ -101,9 +109,9 @@ class Writer:
         segment = delivery.fast
         mono = _mono()
         if segment is None or mono >= delivery.look_at or _getpid() != delivery.pid:
-            return self._append_carefully(kind, run, attempt, data)
+            return self._append_carefully(kind, run, attempt, data, at)
         number = next(delivery.numbers)
-        core = _core(kind, number, mono, run, attempt, data)
+        core = _core(kind, number, mono, run, attempt, data, at)
         record = frame(core, segment.salt)
         users = segment.users
         trouble: OSError | None = None
@@ -161,7 +169,12 @@ class Writer:
         return self._delivery
 
     def _append_carefully(
-        self, kind: str, run: str | None, attempt: str | None, data: Mapping[str, Any]
+        self,
+        kind: str,
+        run: str | None,
+        attempt: str | None,
+        data: Mapping[str, Any],
+        at: tuple[float, float] | None,
     ) -> bool:
         delivery = self._current()
         now = _mono()
@@ -169,7 +182,7 @@ class Writer:
         shed = shed_class(kind, data)
         if not delivery.admit(shed, now):
             return False
-        core = _core(kind, number, now, run, attempt, data)
+        core = _core(kind, number, now, run, attempt, data, at)
         return delivery.deliver(Queued(core, number, shed, kind in self._synced), now)
 
     def _after_fork(self) -> None:
@@ -180,9 +193,18 @@ class Writer:
 
 
 def _core(
-    kind: str, number: int, mono: float, run: str | None, attempt: str | None, data: Mapping[str, Any]
+    kind: str,
+    number: int,
+    mono: float,
+    run: str | None,
+    attempt: str | None,
+    data: Mapping[str, Any],
+    at: tuple[float, float] | None,
 ) -> bytes:
-    wall = _wall()
+    if at is None:
+        wall = _wall()
+    else:
+        wall, mono = at
     try:
         core = encode(Record(FORMAT, kind, number, wall, mono, run, attempt, data or None))
     except _ENCODING_ERRORS as error:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import _thread
 import logging
 import queue
+import sys
 import time
+from _queue import SimpleQueue
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -45,7 +47,7 @@ class Breaker:
     def __init__(self, deliver: Callable[[Queued], object], probe: Callable[[], object]) -> None:
         self._deliver = deliver
         self._probe = probe
-        self._queue: queue.SimpleQueue[Queued] = queue.SimpleQueue()
+        self._queue: SimpleQueue[Queued] = SimpleQueue()
         self._bytes = 0
         self._slow_at: float | None = None
         self._thread: dict[str, object] = {}
@@ -87,7 +89,7 @@ class Breaker:
             return True
         try:
             # Not threading.Thread: its start() takes locks that the code we interrupted may hold.
-            _thread.start_new_thread(self._run, (me,))
+            _start_thread(self._run, (me,))
         except RuntimeError:  # no more threads, or the interpreter is going down
             self._thread.pop("runs", None)
             self.degraded = False
@@ -132,3 +134,11 @@ class Breaker:
         ended = time.monotonic()
         if ended - started > SLOW:
             self._slow_at = ended
+
+
+def _start_thread(run: Callable[[object], None], arguments: tuple[object]) -> None:
+    """Start a real thread, also where gevent has put greenlets in their place: those would wait for the disk
+    on the one thread that all tasks share. (So the queue is the C one, which gevent does not replace.)"""
+    monkey = sys.modules.get("gevent.monkey")
+    start = monkey.get_original("_thread", "start_new_thread") if monkey else _thread.start_new_thread
+    start(run, arguments)

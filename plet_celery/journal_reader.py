@@ -104,7 +104,9 @@ class Reader:
         """
         batch, budget = Batch(), Budget(max_records, max_bytes)
         if not self._waiting:
-            self._waiting.extend(self._look().items())
+            self._waiting.extend(
+                (writer, own) for writer, own in self._look().items() if own[-1].path.name not in self._sealed
+            )
         while self._waiting:
             if budget.spent:
                 batch.more = True
@@ -194,6 +196,8 @@ class Reader:
 
     def _seal_if_over(self, segment: Segment, cursor: Cursor) -> None:
         """Look no more at the last file of a writer that is gone: thousands may lie here for an hour."""
+        if segment.path.name in self._sealed:
+            return
         now = time.monotonic()
         if time.time() - segment.modified < _SILENT or now - cursor.probed < _PROBE_EVERY:
             return

@@ -64,6 +64,8 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     """Wall times of the latest step-downs for other settings on this journal."""
     sinks: dict[str, dict[str, Any]] = {}
     """By sink: events taken, failures in a row, the last error, and what its reader stumbled over."""
+    mirror: dict[str, Any] = {}
+    """Of the mirror's copier, where there is one: folders behind, failures in a row, the last error."""
     refused_segments: int = 0
     """Segments that the disk did not take at an fsync; what it holds of them is unknown."""
 
@@ -142,6 +144,18 @@ def kill_exactly(process: Process) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def reap(process: Process) -> None:
+    """Reap this process if it has ended and is a child of ours that we do not know of.
+
+    A worker that restarts itself (SIGHUP) replaces its program: the shipper it had spawned stays its child.
+    """
+    if process_of(process.pid) == process:
+        try:
+            os.waitpid(process.pid, os.WNOHANG)
+        except ChildProcessError:
+            pass  # Somebody else's, as almost always.
 
 
 def request_drain(directory: Path, *, leave: bool = False) -> Path:

@@ -7,6 +7,8 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
+from celery.backends.base import DisabledBackend
+
 
 @dataclass(frozen=True, slots=True)
 class TaskProfile:
@@ -15,6 +17,8 @@ class TaskProfile:
     parameters: tuple[str, ...] | None
     tracked: bool
     stages: tuple[tuple[str, float], ...]
+    tells_progress: bool
+    """Its result backend can carry progress without harm to the final state."""
 
 
 def is_recorded(name: str, record: tuple[str, ...], ignore: tuple[str, ...]) -> bool:
@@ -34,4 +38,21 @@ def make_profile(task: Any, record: tuple[str, ...], ignore: tuple[str, ...]) ->
         parameters = None
     stages = getattr(task, "stages", None)
     declared = tuple(stages.items()) if isinstance(stages, dict) else ()
-    return TaskProfile(parameters, tracked=hasattr(task, "track"), stages=declared)
+    return TaskProfile(
+        parameters, tracked=hasattr(task, "track"), stages=declared, tells_progress=carries_progress(task)
+    )
+
+
+def carries_progress(task: Any) -> bool:
+    """Tell whether the result backend of `task` can carry states before the final one and keep that right.
+
+    Not without a backend, not files (docs/decisions/0013), and rpc only over AMQP: elsewhere a state that
+    a reader puts back lands behind the final one (docs/decisions/0033).
+    """
+    backend = task.backend
+    module = type(backend).__module__
+    if isinstance(backend, DisabledBackend) or module == "celery.backends.filesystem":
+        return False
+    if module == "celery.backends.rpc":
+        return bool(task.app.connection_for_write().get_transport_cls().driver_type == "amqp")
+    return True

@@ -7,6 +7,7 @@ is the weaker fact: where the child wrote its own end, that one stands.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from celery.worker import state as worker_state
 from celery.worker.request import Request
 
 from plet_celery import events, headers
+from plet_celery.ends import being_stopped
 from plet_celery.guard import contain
 from plet_celery.run import EventWriter
 
@@ -32,6 +34,8 @@ class ReportingRequest(Request):
     """A worker's request that also reports what happens to its child; mixed into each task's own class."""
 
     _plet_report: Append | None = None
+    _plet_forks: bool = True
+    """Tasks run in processes of their own; else in this one, and what Celery calls their pid is none."""
 
     if TYPE_CHECKING:  # what celery-types leaves out
         _app: Celery
@@ -54,11 +58,31 @@ class ReportingRequest(Request):
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> Any:
         """A cold or soft shutdown, or a lost connection, stops the child."""
-        answer = super().cancel(pool, signal, emit_retry)
+        self._note_stop(pool)
+        try:
+            answer = super().cancel(pool, signal, emit_retry)
+        except NotImplementedError:
+            raise  # This pool cannot stop a task: it goes on.
+        except BaseException:
+            # Under gevent Celery fails here after the kill: nothing may block in a signal handler.
+            self._tell_interrupted()
+            raise
+        self._tell_interrupted()
+        return answer
+
+    def terminate(self, pool: Any, signal: Any = None) -> Any:
+        """A revoke stops the child."""
+        self._note_stop(pool)
+        return super().terminate(pool, signal)
+
+    def _note_stop(self, pool: Any) -> None:
+        if self.time_start and getattr(pool, "is_green", False):
+            being_stopped.add(self.id)
+
+    def _tell_interrupted(self) -> None:
         if self.time_start:
             soft = bool(self._app.conf.worker_soft_shutdown_timeout)
             self._tell(events.RUN_INTERRUPTED, {"how": "soft" if soft else "cold"})
-        return answer
 
     def _announce_revoked(self, reason: Any, terminated: bool, signum: Any, expired: bool) -> Any:
         answer = super()._announce_revoked(reason, terminated, signum, expired)  # type: ignore[misc]
@@ -100,7 +124,7 @@ class ReportingRequest(Request):
         context = headers.read(message, canvas=None)
         data: dict[str, Any] = {"by": "main", "task": self.name, "worker": self._hostname, "host": HOST}
         optional = {
-            "pid": self.worker_pid,
+            "pid": self.worker_pid if self._plet_forks else self.worker_pid and os.getpid(),
             "started": self.time_start,
             "queue": (self.delivery_info or {}).get("routing_key"),
             "tenant": context.tenant,
@@ -122,10 +146,13 @@ def loss_fields(error: BaseException) -> dict[str, Any]:
     return data
 
 
-def report_requests(app: Celery, writer: EventWriter, is_recorded: Callable[[str], bool]) -> None:
+def report_requests(
+    app: Celery, writer: EventWriter, is_recorded: Callable[[str], bool], *, forks: bool
+) -> None:
     """Give every task of `app` a request class that reports; a task's own class stays its base.
 
-    Call it in the worker's main process before the consumer builds its strategies.
+    Call it in the worker's main process before the consumer builds its strategies. `forks` says whether
+    the pool runs tasks in processes of their own.
     """
 
     def report(kind: str, run_id: str, data: dict[str, Any]) -> None:
@@ -137,7 +164,7 @@ def report_requests(app: Celery, writer: EventWriter, is_recorded: Callable[[str
             continue
         own = task.Request
         if own not in made:
-            made[own] = _reporting(own, report)
+            made[own] = _reporting(own, report, forks)
         task.Request = made[own]
 
 
@@ -158,9 +185,10 @@ def report_unknown(app: Celery, writer: EventWriter) -> None:
     signals.task_unknown.connect(on_unknown, weak=False)
 
 
-def _reporting(own: Any, report: Append) -> type:
+def _reporting(own: Any, report: Append, forks: bool) -> type:
     from kombu.utils.imports import symbol_by_name
 
     base: type = symbol_by_name(own) if isinstance(own, str) else own
     bases = (ReportingRequest,) if base is Request else (ReportingRequest, base)
-    return type("ReportingRequest", bases, {"_plet_report": staticmethod(report)})
+    facts = {"_plet_report": staticmethod(report), "_plet_forks": forks}
+    return type("ReportingRequest", bases, facts)

@@ -5,9 +5,17 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    MutableMapping,
+    Sequence,
+)
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, overload
 
 import msgspec
 
@@ -18,8 +26,10 @@ from plet_celery.metadata import Metadata
 from plet_celery.progress import MetaWriter
 from plet_celery.redaction import Redactor, safe_repr
 from plet_celery.runlog import RunLogger, level_number
+from plet_celery.sampling import Thinned
 from plet_celery.stagebook import StageBook
-from plet_celery.stages import Stage, as_number, guess_total, iterate
+from plet_celery.stages import Stage, as_number
+from plet_celery.tracking import follow, guess_total
 
 T = TypeVar("T")
 
@@ -84,19 +94,30 @@ class Run:
         limits: RunLimits,
         declared: Sequence[tuple[str, float]] = (),
         store_meta: Callable[[dict[str, Any]], None] | None = None,
+        hard_limit_strikes: bool = True,
+        usage_of: str = resources.PROCESS,
     ) -> None:
+        """Start an attempt.
+
+        Args:
+            store_meta: puts a result meta into the backend.
+            hard_limit_strikes: the pool ends the task at its hard limit.
+            usage_of: what is measured for this run: `resources.PROCESS`, `THREAD` or `NOTHING`.
+        """
         self.facts = facts
         self.id = facts.id
         self.attempt = facts.attempt
         self.ended = False
         self.started_wall = time.time()
         self.started = time.monotonic()
-        self.usage = resources.snapshot()
+        self._usage_of = usage_of
+        self.usage = resources.snapshot(usage_of)
         self._writer = writer
         self._redactor = redactor
         self._limits = limits
         self._declared = declared
         self._store_meta = store_meta
+        self._hard_limit = facts.hard_limit if hard_limit_strikes else None
         self._thread = threading.get_ident()
         self._pid = os.getpid()
         self._body_over = False
@@ -123,13 +144,23 @@ class Run:
             contain(error, "run.stage")
             return lone_stage(name, total, unit)
 
-    def track(self, iterable: Iterable[T], name: str, total: Any = None, unit: str = "") -> Iterator[T]:
+    @overload
+    def track(self, iterable: Iterable[T], name: str, total: Any = None, unit: str = "") -> Iterator[T]: ...
+
+    @overload
+    def track(
+        self, iterable: AsyncIterable[T], name: str, total: Any = None, unit: str = ""
+    ) -> AsyncIterator[T]: ...
+
+    def track(self, iterable: Any, name: str, total: Any = None, unit: str = "") -> Any:
         """Iterate over `iterable` inside a stage that advances by one after each item.
+
+        An async iterable is iterated by `async for`.
 
         Args:
             total: by default what the iterable's `len()` says.
         """
-        return iterate(iterable, self.stage(name, guess_total(iterable) if total is None else total, unit))
+        return follow(iterable, self.stage(name, guess_total(iterable) if total is None else total, unit))
 
     def log(self, level: int | str, message: str, **context: Any) -> None:
         """Write a line into the run's log.
@@ -169,6 +200,11 @@ class Run:
     def percent(self) -> float | None:
         """Percent of the whole attempt, 0..100, or None without ground."""
         return self._book.percent if self._book is not None else None
+
+    @property
+    def is_own_thread(self) -> bool:
+        """Whether the caller runs in the thread in which the task's body does."""
+        return threading.get_ident() == self._thread
 
     def emit(self, kind: str, data: dict[str, Any]) -> bool:
         """Append one event of this attempt; after its end, none."""
@@ -232,8 +268,15 @@ class Run:
         self.emit(kind, self._end_facts() | data)
         self.ended = True
 
+    def keep(self) -> None:
+        """Record this run, whatever share of its task is recorded."""
+        if isinstance(self._writer, Thinned):
+            self._writer.keep()
+
     def forked(self) -> None:
         """This process is a fork of the task's: count apart, write no meta."""
+        if isinstance(self._writer, Thinned):
+            self._writer.forked()
         self._store_meta = None
         self._thread = threading.get_ident()
         if self._book is not None:
@@ -250,7 +293,7 @@ class Run:
                     self._store_meta,
                     now=self.started,
                     rate=limits.meta_rate,
-                    hard_limit=facts.hard_limit,
+                    hard_limit=self._hard_limit,
                     thread=self._thread,
                 )
             self._book = StageBook(
@@ -298,7 +341,7 @@ class Run:
             "pid": self._pid,
             "started": self.started_wall,
             "runtime": round(time.monotonic() - self.started, 6),
-            "usage": resources.used_since(self.usage),
+            "usage": resources.used_since(self.usage, self._usage_of),
         }
         if facts.queue:
             data["queue"] = facts.queue

@@ -1,7 +1,8 @@
-"""Celery's signals in the task process and in producers become events.
+"""Celery's signals in the task process become events.
 
 `task_prerun` starts an attempt, `task_postrun` ends it; both cost microseconds and hold no lock. What
-only the worker's main process knows (hard limits, lost children, revokes) is in `reports.py`.
+only the worker's main process knows (hard limits, lost children, revokes) is in `reports.py`, what is
+published in `publishing.py`.
 """
 
 from __future__ import annotations
@@ -11,49 +12,33 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import wraps
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from celery import Celery, signals
-from celery._state import get_current_worker_task
 
-from plet_celery import events, headers
-from plet_celery.capture import Capture
+from plet_celery import events, headers, resources, sampling
 from plet_celery.current import Binding, active_run
-from plet_celery.ends import end_of
+from plet_celery.ends import being_stopped, end_of, is_told_by_main
 from plet_celery.guard import PASS_THROUGH, contain
 from plet_celery.previews import preview, preview_arguments
-from plet_celery.profiles import TaskProfile, is_recorded, make_profile
-from plet_celery.redaction import Redactor
-from plet_celery.run import EventWriter, Run, RunFacts, RunLimits
+from plet_celery.profiles import TaskProfile
+from plet_celery.publishing import Publishing
+from plet_celery.recording import KnownTasks, Recording
+from plet_celery.run import EventWriter, Run, RunFacts
+from plet_celery.threads import follow_threads
 
 # Pools that execute one run at a time in a process: a thread without context belongs to that run.
 _ONE_RUN_POOLS: Final = ("prefork", "solo")
+CONCURRENT_POOLS: Final = ("thread", "gevent", "eventlet")
+"""Pools that execute many runs at a time in one process, as Celery's modules are called."""
+# This backend writes over its file in place: who reads meanwhile finds nothing, and two writers (we, and the
+# worker that stores a revoke) can leave it torn for ever. See docs/decisions/0013.
+# The others let a task run past its hard limit.
+_LIMITING_POOLS: Final = ("prefork", "gevent", "eventlet")
+# What can be told of one run among many: its thread's CPU time; nothing where all share one thread.
+_USAGE_OF: Final = {"thread": resources.THREAD, "gevent": resources.NOTHING, "eventlet": resources.NOTHING}
 _HOST: Final = socket.gethostname()
-
-
-class JournalWriter(EventWriter, Protocol):
-    """The journal's writer, as this module needs it."""
-
-    role: str
-
-
-@dataclass(slots=True)
-class Recording:
-    """What recording needs; `Plet` injects it once the app's settings are known."""
-
-    writer: JournalWriter
-    redactor: Redactor
-    limits: RunLimits
-    capture: Capture
-    record_tasks: tuple[str, ...] = ("*",)
-    ignore_tasks: tuple[str, ...] = ()
-    tenants_allowed: tuple[str, ...] = ()
-    arguments: bool = True
-    is_open: Callable[[], bool] = lambda: True
-    is_served: Callable[[], bool] = lambda: False
 
 
 @dataclass(slots=True)
@@ -72,22 +57,15 @@ class Recorder:
     app: Celery
     load: Callable[[], Recording | None]
     worker: WorkerFacts = field(default_factory=WorkerFacts)
-    _profiles: dict[str, TaskProfile | None] = field(default_factory=dict)
-    _publishing: ContextVar[list[BaseException] | None] = field(
-        default_factory=lambda: ContextVar("plet_publishing", default=None)
-    )
+    known: KnownTasks = field(default_factory=KnownTasks)
 
     def connect(self) -> None:
-        """Connect all receivers, strongly, and mark this app's publishes as ours."""
+        """Connect all receivers, strongly: those of publishing, too."""
         signals.task_prerun.connect(self.on_prerun, weak=False)
         signals.task_postrun.connect(self.on_postrun, weak=False)
         signals.task_failure.connect(self.on_body_left, weak=False)
         signals.task_retry.connect(self.on_body_left, weak=False)
-        signals.before_task_publish.connect(self.on_before_publish, weak=False)
-        signals.after_task_publish.connect(self.on_after_publish, weak=False)
-        self._mark_publishes()
-
-    # The task process
+        Publishing(self.app, self.load, self.known).connect()
 
     def on_prerun(self, sender: Any = None, task_id: str = "", task: Any = None, **kwargs: Any) -> None:
         """An attempt starts."""
@@ -136,23 +114,42 @@ class Recorder:
         recording = self.load()
         if recording is None:
             return
-        profile = self._profile(task, recording)
+        profile = self.known.profile(task, recording)
         if profile is None or not recording.is_open():
             return
         request = task.request
         facts = self._facts(task, request, task_id, recording)
+        pool = "" if request.is_eager else self.worker.pool
         run = Run(
             facts,
-            writer=recording.writer,
+            writer=self._writer_for(facts, request, recording),
             redactor=recording.redactor,
             limits=recording.limits,
             declared=profile.stages,
-            store_meta=_meta_store(task, request, task_id),
+            store_meta=_meta_store(task, request, task_id) if profile.tells_progress else None,
+            hard_limit_strikes=pool in _LIMITING_POOLS,
+            usage_of=_USAGE_OF.get(pool, resources.PROCESS),
         )
-        one_run = not request.is_eager and self.worker.pool in _ONE_RUN_POOLS
-        request._plet_binding = Binding(run, owns_process=one_run)
-        recording.capture.enter()
+        if recording.follow_threads:
+            follow_threads()
+        request._plet_binding = Binding(run, owns_process=pool in _ONE_RUN_POOLS)
+        recording.capture.enter(run)
         run.emit(events.RUN_STARTED, self._started(task, request, run, profile, recording, args, kwargs))
+
+    def _writer_for(self, facts: RunFacts, request: Any, recording: Recording) -> EventWriter:
+        if not recording.sample:
+            return recording.writer
+        share = self.known.share(facts.task, recording)
+        if share >= 1.0:
+            return recording.writer
+        picked = sampling.is_picked(facts.canvas or facts.id, share)
+        return sampling.Thinned(
+            recording.writer,
+            is_picked=picked,
+            weight=sampling.weight_of(facts.attempt, share) if picked else 1,
+            keep_after=recording.sample_keep_after,
+            must_keep=sampling.must_keep(request),
+        )
 
     def _facts(self, task: Any, request: Any, task_id: str, recording: Recording) -> RunFacts:
         context = self._context(request, recording)
@@ -210,29 +207,7 @@ class Recorder:
             "redelivered": bool(delivery.get("redelivered")),
             "trigger": facts.trigger,
         }
-        for key, value in (
-            ("queue", facts.queue),
-            ("queued_at", facts.queued_at),
-            ("tenant", facts.tenant),
-            ("user", facts.user),
-            ("canvas", facts.canvas),
-            ("root", request.root_id),
-            ("parent", request.parent_id),
-            ("group", request.group),
-            ("eta", request.eta),
-            ("expires", request.expires),
-            ("soft_limit", facts.soft_limit),
-            ("hard_limit", facts.hard_limit),
-            ("stages", profile.stages),
-        ):
-            if value:
-                data[key] = value
-        if request.group_index is not None:
-            data["group_index"] = request.group_index
-        if request.chain:
-            data["chain_left"] = len(request.chain)
-        if request.chord:
-            data["chord"] = _signature_id(request.chord)
+        _add_links(data, facts, request, profile)
         if recording.arguments and (args or kwargs):
             data.update(preview_arguments(recording.redactor, profile.parameters, args, kwargs))
         return data
@@ -244,7 +219,9 @@ class Recorder:
         error = retval if isinstance(retval, BaseException) and state != "SUCCESS" else None
         if state is None:
             error = sys.exc_info()[1]
-            if self._is_reported_by_main(request) or error is None:
+            if error is not None:
+                run.keep()
+            if self._is_reported_by_main(request, run, error) or error is None:
                 run.close_body(error)
                 recording.capture.leave(run)
                 return
@@ -260,8 +237,14 @@ class Recorder:
         if kind in (events.RUN_FAILED, events.RUN_TIMED_OUT):
             self._end_what_waited(recording, run, request, data.get("error"))
 
-    def _is_reported_by_main(self, request: Any) -> bool:
-        return not request.is_eager and os.getpid() != self.worker.main_pid
+    def _is_reported_by_main(self, request: Any, run: Run, error: BaseException | None) -> bool:
+        if request.is_eager:
+            return False
+        if os.getpid() != self.worker.main_pid or error is None:
+            return True
+        told = is_told_by_main(error, run, self.worker.pool)
+        being_stopped.discard(run.id)
+        return told
 
     def _end_what_waited(self, recording: Recording, run: Run, request: Any, error: Any) -> None:
         """End a replaced run whose chain or chord has just failed: its message will never come."""
@@ -272,117 +255,32 @@ class Recorder:
                 data = {"by": "child", "task": waiting.get("task"), "upstream": run.id, "error": error}
                 recording.writer.append(events.RUN_FAILED, run_id, None, data)
 
-    def _profile(self, task: Any, recording: Recording) -> TaskProfile | None:
-        try:
-            return self._profiles[task.name]
-        except KeyError:
-            profile = self._profiles[task.name] = make_profile(
-                task, recording.record_tasks, recording.ignore_tasks
-            )
-            return profile
 
-    # Whoever publishes
-
-    def on_before_publish(self, sender: Any = None, headers: Any = None, **kwargs: Any) -> None:
-        """A message leaves: stamp the context into its headers."""
-        struck = self._publishing.get()
-        if struck is None or not isinstance(headers, dict):
-            return
-        try:
-            self._stamp(headers)
-        except PASS_THROUGH as error:
-            struck.append(error)
-        except Exception as error:
-            contain(error, "before_task_publish")
-
-    def on_after_publish(
-        self, sender: Any = None, headers: Any = None, body: Any = None, **kwargs: Any
-    ) -> None:
-        """A message has left: write `run.queued` where a shipper serves this host."""
-        struck = self._publishing.get()
-        if struck is None or not isinstance(headers, dict):
-            return
-        try:
-            recording = self.load()
-            if recording is not None and recording.is_served() and self._is_recorded(str(sender), recording):
-                data = self._queued(str(sender), headers, body, kwargs.get("routing_key"), recording)
-                recording.writer.append(events.RUN_QUEUED, headers.get("id"), None, data)
-        except PASS_THROUGH as error:
-            struck.append(error)
-        except Exception as error:
-            contain(error, "after_task_publish")
-
-    def _mark_publishes(self) -> None:
-        # before_task_publish does not say which app publishes; send_task is where all publishes pass.
-        send_task = self.app.send_task
-        publishing = self._publishing
-
-        @wraps(send_task)
-        def marked(*args: Any, **kwargs: Any) -> Any:
-            struck: list[BaseException] = []
-            token = publishing.set(struck)
-            try:
-                result = send_task(*args, **kwargs)
-            finally:
-                publishing.reset(token)
-            if struck:
-                # A soft limit struck inside our receiver, where Celery would have swallowed it.
-                raise struck[0]
-            return result
-
-        self.app.send_task = marked  # type: ignore[method-assign]
-
-    def _stamp(self, message: dict[str, Any]) -> None:
-        recording = self.load()
-        if recording is None:
-            return
-        task = get_current_worker_task()
-        if task is None or task.request is None:
-            headers.stamp(message, None, None, time.time())
-            return
-        request = task.request
-        run = active_run()
-        if run is not None and run.id == request.id:
-            facts = run.facts
-            parent = headers.Context(facts.tenant, facts.trigger, facts.user, facts.canvas)
-        else:
-            parent = headers.read(request.headers or {}, canvas=request.root_id or request.id)
-        headers.stamp(message, parent, request.id, time.time())
-
-    def _queued(
-        self, task: str, message: Mapping[str, Any], body: Any, routing_key: Any, recording: Recording
-    ) -> dict[str, Any]:
-        context = headers.read(message, canvas=None, tenants_allowed=recording.tenants_allowed)
-        data: dict[str, Any] = {
-            "task": task,
-            "trigger": context.trigger,
-            "retries": message.get("retries") or 0,
-        }
-        optional = {
-            "queue": routing_key if isinstance(routing_key, str) else None,
-            "tenant": context.tenant,
-            "user": context.user,
-            "canvas": context.canvas,
-            "root": message.get("root_id"),
-            "parent": message.get("parent_id"),
-            "group": message.get("group"),
-            "eta": message.get("eta"),
-            "expires": message.get("expires"),
-        }
-        data.update({key: value for key, value in optional.items() if value})
-        profile = self._published_profile(task, recording)
-        if profile is not None and recording.arguments and isinstance(body, (tuple, list)) and len(body) == 3:
-            data.update(preview_arguments(recording.redactor, profile.parameters, body[0], body[1]))
-        return data
-
-    def _published_profile(self, name: str, recording: Recording) -> TaskProfile | None:
-        # Without the task's parameter names a positional password cannot be told: then the worker,
-        # which knows the task, is the first to write arguments. `_tasks` does not finalize the app.
-        task = self.app._tasks.get(name)  # type: ignore[attr-defined]
-        return self._profile(task, recording) if task is not None else None
-
-    def _is_recorded(self, name: str, recording: Recording) -> bool:
-        return is_recorded(name, recording.record_tasks, recording.ignore_tasks)
+def _add_links(data: dict[str, Any], facts: RunFacts, request: Any, profile: TaskProfile) -> None:
+    """Add what not every run has: where it came from, what it belongs to, its limits."""
+    for key, value in (
+        ("queue", facts.queue),
+        ("queued_at", facts.queued_at),
+        ("tenant", facts.tenant),
+        ("user", facts.user),
+        ("canvas", facts.canvas),
+        ("root", request.root_id),
+        ("parent", request.parent_id),
+        ("group", request.group),
+        ("eta", request.eta),
+        ("expires", request.expires),
+        ("soft_limit", facts.soft_limit),
+        ("hard_limit", facts.hard_limit),
+        ("stages", profile.stages),
+    ):
+        if value:
+            data[key] = value
+    if request.group_index is not None:
+        data["group_index"] = request.group_index
+    if request.chain:
+        data["chain_left"] = len(request.chain)
+    if request.chord:
+        data["chord"] = _signature_id(request.chord)
 
 
 def _waiting(request: Any) -> list[Mapping[str, Any]]:

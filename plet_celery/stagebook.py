@@ -6,9 +6,11 @@ Made when a task uses its first stage; a task without stages never pays for it.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -26,6 +28,31 @@ from plet_celery.stages import FoldedStage, Stage, state_after
 _FORK_BLOCK: Final = 1000
 _FORK_BLOCKS: Final = 64
 _RECENT: Final = 50
+
+
+# Which stage this code is in: each thread and each asyncio task has its own, which begins as a copy of
+# that of the one that started it.
+_inside: ContextVar[Stage | None] = ContextVar("plet_stage", default=None)
+
+
+def inside() -> Stage | None:
+    """Return the stage that was entered last in this context; it may be over, or another run's."""
+    return _inside.get()
+
+
+def go_inside(stage: Stage | None) -> None:
+    """Go on in this context as one that `stage` encloses."""
+    _inside.set(stage)
+
+
+def _flow() -> int:
+    """Return what tells apart flows of control that run side by side: asyncio tasks, else threads."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        task = asyncio.current_task()
+        if task is not None:
+            return id(task)
+    return threading.get_ident()
 
 
 class _Run(Protocol):
@@ -71,7 +98,6 @@ class StageBook:
         self._count = len(self._declared)
         self._base = 0
         self._open: list[Stage] = []
-        self._stacks: dict[int, list[Stage]] = {}
         self._left: list[Stage] = []
         self._recent: list[Stage] = []
         self._other: Stage | None = None
@@ -83,10 +109,13 @@ class StageBook:
 
     @property
     def innermost(self) -> Stage | None:
-        """The innermost open stage of this thread, else of the task's own."""
-        stack = self._stacks.get(threading.get_ident()) if self._stacks else None
-        stack = stack or self._open
-        return stack[-1] if stack else None
+        """The innermost open stage of this context; in a thread that does not know its stage, the newest."""
+        stage = _inside.get()
+        if stage is not None and stage._host is self:
+            while stage is not None and not stage.is_open:
+                stage = stage._above
+            return stage
+        return self._open[-1] if self._open and threading.get_ident() != self._thread else None
 
     def make(self, name: Any, total: Any, unit: Any) -> Stage:
         """Return the declared stage of this name that has not started, else a new one."""
@@ -124,6 +153,8 @@ class StageBook:
             self._end(stage, state_after(error), error)
         if self._other is not None:
             self._end(self._other, StageState.SUCCEEDED, None)
+        if (last := _inside.get()) is not None and last._host is self:
+            _inside.set(None)
 
     def _end(self, stage: Stage, state: StageState, error: BaseException | None) -> None:
         # One stage that cannot be ended must cost neither the others nor the run their end.
@@ -147,14 +178,15 @@ class StageBook:
         self._run.complain(text)
 
     def stage_started(self, stage: Stage) -> None:
-        """Write the start of a stage, below the innermost open one of this thread."""
+        """Write the start of a stage, below the innermost open one of this context."""
+        stage._flow = _flow()
         self._settle_left(None)
         parent = self.innermost
         stage.parent = parent.number if parent else None
         if stage is not self._other:
+            stage._above = parent
             self._open.append(stage)
-            if (ident := threading.get_ident()) != self._thread:
-                self._stacks.setdefault(ident, []).append(stage)
+            _inside.set(stage)
         self._recent.append(stage)
         del self._recent[:-_RECENT]
         data: dict[str, Any] = {"stage": stage.number, "name": stage.name}
@@ -197,14 +229,20 @@ class StageBook:
         self._left.append(stage)
 
     def _settle_left(self, error: BaseException | None) -> None:
-        left, self._left = self._left, []
-        for stage in left:
+        if not self._left:
+            return
+        # What goes on elsewhere at the same time says nothing about this one.
+        flow = _flow()
+        mine = [stage for stage in self._left if stage._flow == flow]
+        self._left = [stage for stage in self._left if stage._flow != flow]
+        for stage in mine:
             stage.end(state_after(error), error)
 
     def _remove(self, stage: Stage) -> None:
-        for stack in (self._open, self._stacks.get(threading.get_ident(), [])):
-            if stage in stack:
-                stack.remove(stage)
+        if stage in self._open:
+            self._open.remove(stage)
+        if _inside.get() is stage:
+            _inside.set(stage._above)
 
     def _fold(self) -> Stage:
         if self._other is None:

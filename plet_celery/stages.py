@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from operator import length_hint
 from time import monotonic
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from celery.exceptions import Ignore, Reject, Retry
 
@@ -15,7 +13,6 @@ from plet_celery.events import StageState
 from plet_celery.guard import PASS_THROUGH, contain
 from plet_celery.redaction import is_asynchronous, safe_repr
 
-T = TypeVar("T")
 Number = int | float
 
 # advance() looks at the clock every 2**k calls. More than 16 calls would let a value go stale
@@ -57,8 +54,10 @@ class Stage:
     """
 
     __slots__ = (
+        "_above",
         "_complained",
         "_done",
+        "_flow",
         "_host",
         "_k",
         "_left",
@@ -95,6 +94,8 @@ class Stage:
         self.unit = unit
         self.weight = weight
         self.parent: int | None = None
+        self._above: Stage | None = None
+        self._flow = 0
         self.state = StageState.PLANNED
         self.started = 0.0
         self.ended = 0.0
@@ -225,6 +226,11 @@ class Stage:
         self._left, self._k = 1, 0
         self._host.stage_ended(self, error)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether what happens now may belong to it: it has neither ended, nor was its loop left."""
+        return not self.ended and not self._left_at
+
     def flush(self, now: float) -> None:
         """Write a value that the rate held back, if it is due at `now`."""
         if now >= self._next_write and self.state is StageState.RUNNING and self._value() != self._written:
@@ -302,39 +308,6 @@ class FoldedStage(Stage):
             self.state = state
             self.ended = monotonic()
             self._other.advance()
-
-
-def iterate(iterable: Iterable[T], stage: Stage) -> Iterator[T]:
-    """Yield the items of `iterable` inside `stage`, advancing by one after each."""
-    with stage:
-        left = batch = 1
-        try:
-            for item in iterable:
-                yield item
-                left -= 1
-                if not left:
-                    try:
-                        stage._done += batch
-                        stage._look()
-                    except PASS_THROUGH:
-                        raise
-                    except Exception as error:
-                        contain(error, "stage.track")
-                    left = batch = stage._left if stage._left > 0 else 1
-        finally:
-            if batch != left:
-                stage.advance(batch - left)
-
-
-def guess_total(iterable: Iterable[Any]) -> int | None:
-    """Return how many items an iterable says it has, or None; a broken `__len__` is no answer."""
-    try:
-        count = length_hint(iterable, -1)
-    except PASS_THROUGH:
-        raise
-    except Exception:  # the user's __len__, not ours
-        return None
-    return count if count >= 0 else None
 
 
 def state_after(error: BaseException | None) -> StageState:

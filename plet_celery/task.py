@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, ClassVar, TypeVar
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, ClassVar, TypeVar, overload
 
 from celery import Task
 
+from plet_celery import bodies
 from plet_celery.current import current_run
 from plet_celery.errors import SettingsError
 from plet_celery.stages import Stage
@@ -21,6 +23,8 @@ _DJANGO_METHODS = ("delay_on_commit", "apply_async_on_commit")
 class TrackedTask(Task):  # type: ignore[type-arg]
     """A task that says what it is doing: `@app.task(base=TrackedTask, bind=True, stages=("load",))`.
 
+    Its body may be `async def`: it runs to its end in the task's own thread (docs/recording.md).
+
     Attributes:
         stages: declared stages, as names of equal weight or as `{name: weight}`. They are shown as
             planned before they start, and give the run a total percent.
@@ -31,6 +35,9 @@ class TrackedTask(Task):  # type: ignore[type-arg]
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        run = bodies.driven(inspect.getattr_static(cls, "run", None))
+        if run is not None:
+            cls.run = run  # type: ignore[method-assign]
         cls.stages = declared_stages(cls.stages, str(cls.name or cls.__name__))
 
     def __getattr__(self, name: str) -> Any:
@@ -44,7 +51,15 @@ class TrackedTask(Task):  # type: ignore[type-arg]
         """Return a stage of the current run, to enter with `with`; `total` in `unit`s."""
         return current_run().stage(name, total, unit)
 
-    def track(self, iterable: Iterable[T], name: str, total: Any = None, unit: str = "") -> Iterator[T]:
+    @overload
+    def track(self, iterable: Iterable[T], name: str, total: Any = None, unit: str = "") -> Iterator[T]: ...
+
+    @overload
+    def track(
+        self, iterable: AsyncIterable[T], name: str, total: Any = None, unit: str = ""
+    ) -> AsyncIterator[T]: ...
+
+    def track(self, iterable: Any, name: str, total: Any = None, unit: str = "") -> Any:
         """Iterate inside a stage that advances by one after each item, as tqdm does."""
         return current_run().track(iterable, name, total, unit)
 

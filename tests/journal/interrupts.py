@@ -33,7 +33,9 @@ class CountsAfterwards(Writer):
 
     _last = 0
 
-    def append(self, kind: str, run: str | None, attempt: str | None, data: Mapping[str, Any]) -> bool:
+    def append(
+        self, kind: str, run: str | None, attempt: str | None, data: Mapping[str, Any], at: Any = None
+    ) -> bool:
         segment = self._delivery.segments.current
         if segment is None:
             return super().append(kind, run, attempt, data)
@@ -51,7 +53,9 @@ class Buffers(Writer):
         super().__init__(*arguments, **options)
         self._buffer: list[dict[str, Any]] = []
 
-    def append(self, kind: str, run: str | None, attempt: str | None, data: Mapping[str, Any]) -> bool:
+    def append(
+        self, kind: str, run: str | None, attempt: str | None, data: Mapping[str, Any], at: Any = None
+    ) -> bool:
         self._buffer.append(dict(data))
         if len(self._buffer) >= 20:
             for one in self._buffer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import signal
@@ -11,10 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import kombu.pools
 import pytest
 from waiting import wait_until
 
-from plet_celery.store import open_store, queries
+from plet_celery.store import Store, open_store, queries
 from plet_celery.supervision import end_shipper
 
 APPS = Path(__file__).parent / "apps"
@@ -26,7 +28,8 @@ END_STATES = {
 class Live:
     """A folder with its own plet home, and the workers started in it."""
 
-    def __init__(self, folder: Path, valkey: Any) -> None:
+    def __init__(self, folder: Path, valkey: Any, **env: str) -> None:
+        """Make one over `valkey`, unless `env` names another LIVE_BROKER or LIVE_BACKEND."""
         self.folder = folder
         self.home = folder / "home"
         self.env = {
@@ -38,7 +41,9 @@ class Live:
             "PLET_HOME": str(self.home),
             "PLET_SHIPPER_LINGER": "0.5",
             "PLET_LOST_GRACE": "15",
+            **env,
         }
+        self.apps: list[Any] = []
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def worker(self, *options: str, app: str = "liveapp", **env: str) -> subprocess.Popen[bytes]:
@@ -83,8 +88,11 @@ class Live:
             {key: value for key, value in self.env.items() if key.startswith(("LIVE_", "PLET_"))}
         )
         sys.path.insert(0, str(APPS))
-        sys.modules.pop(name, None)
-        return importlib.import_module(name)
+        for made in APPS.glob("*.py"):  # one may import another, which has read the settings before
+            sys.modules.pop(made.stem, None)
+        module = importlib.import_module(name)
+        self.apps.append(module.app)
+        return module
 
     def go(self, name: str) -> None:
         (self.folder / f"{name}.go").touch()
@@ -92,8 +100,12 @@ class Live:
     def has(self, name: str) -> bool:
         return (self.folder / name).exists()
 
-    def store(self) -> Any:
+    @functools.cached_property
+    def _store(self) -> Store:
         return open_store(f"sqlite:///{self.home / 'plet.db'}", read_only=True)
+
+    def store(self) -> Store:
+        return self._store
 
     def is_readable(self) -> bool:
         """Whether the shipper has made the store's tables."""
@@ -130,6 +142,10 @@ class Live:
         return self.run(run_id)
 
     def close(self) -> None:
+        self._store.close()
+        for app in self.apps:
+            let_go(app)
+        kombu.pools.reset()  # apps with one broker share them
         for process in self.processes:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -139,17 +155,24 @@ class Live:
             assert end_shipper(journal, timeout=30), f"a shipper of {journal} is left"
 
 
+def let_go(app: Any) -> None:
+    """Close the connections of an app to its result backend: each test imports its app anew."""
+    client = getattr(app.backend, "client", None)
+    if client is not None and hasattr(client, "connection_pool"):
+        client.connection_pool.disconnect()
+
+
 @pytest.fixture
-def make_live(tmp_path: Path, valkey: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Live]]:
+def make_live(tmp_path: Path, valkey: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Live]]:
     """Make a folder with its own home over an emptied broker."""
     made: list[Live] = []
     before = dict(os.environ)
 
-    def make() -> Live:
+    def make(**env: str) -> Live:
         valkey.flush()
         folder = tmp_path / f"live{len(made)}"
         folder.mkdir()
-        made.append(Live(folder, valkey))
+        made.append(Live(folder, valkey, **env))
         return made[-1]
 
     yield make

@@ -1,8 +1,7 @@
-"""Every way a run can end gives the right state, once: real workers, real broker, real store."""
+"""What is known of each end beside its state; which state it gives on which pool is in test_matrix.py."""
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,8 +13,9 @@ from waiting import wait_until
 
 from plet_celery.store import queries
 
+pytestmark = pytest.mark.slow
+
 MakeLive = Callable[[], Any]
-POOLS = ["prefork", "solo"]
 
 
 def options(pool: str) -> list[str]:
@@ -33,10 +33,9 @@ def end_kinds(live: Any, run_id: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("pool", POOLS)
-def test_ends_that_every_pool_tells(make_live: MakeLive, pool: str) -> None:
+def test_what_is_known_of_each_end(make_live: MakeLive) -> None:
     live = make_live()
-    live.worker(*options(pool))
+    live.worker(*options("prefork"))
     app = live.app()
 
     expected = {
@@ -112,22 +111,6 @@ def test_a_lost_child_is_lost_with_its_signal_or_code(make_live: MakeLive, task:
     assert end_kinds(live, run.id) == ["run.lost"]
 
 
-def test_a_killed_worker_leaves_its_runs_lost(make_live: MakeLive) -> None:
-    live = make_live()
-    worker = live.worker(*options("prefork"))
-    app = live.app()
-    run_id = app.wait.delay("one").id
-    wait_until(lambda: live.has("one.started"))
-    live.wait_state(run_id, "running")
-
-    os.killpg(worker.pid, signal.SIGKILL)
-    worker.wait()
-    # Nobody is left to keep a shipper alive, but the one that was spawned has a session of its own.
-    run = live.wait_state(run_id, timeout=20)
-
-    assert run.state == "lost"
-
-
 @pytest.mark.parametrize("sig", ["SIGTERM", "SIGKILL"])
 def test_a_revoked_run_is_cancelled(make_live: MakeLive, sig: str) -> None:
     live = make_live()
@@ -144,18 +127,6 @@ def test_a_revoked_run_is_cancelled(make_live: MakeLive, sig: str) -> None:
         result.get(timeout=10)
 
 
-def test_a_run_revoked_before_its_start_is_cancelled(make_live: MakeLive) -> None:
-    live = make_live()
-    live.worker(*options("prefork"))
-    app = live.app()
-    app.app.control.revoke("revoked-before-it-came", reply=True, timeout=5)
-
-    app.ok.apply_async(task_id="revoked-before-it-came")
-    run = live.wait_state("revoked-before-it-came")
-
-    assert run.state == "cancelled"
-
-
 def test_a_warm_shutdown_lets_the_run_end(make_live: MakeLive) -> None:
     live = make_live()
     worker = live.worker(*options("prefork"))
@@ -169,37 +140,6 @@ def test_a_warm_shutdown_lets_the_run_end(make_live: MakeLive) -> None:
     assert worker.wait(60) == 0
 
     assert live.run(run_id).state == "succeeded"  # at once: the worker waited for the drain
-
-
-@pytest.mark.parametrize("soft", ["0", "1"])
-def test_a_cold_or_soft_shutdown_interrupts_the_run(make_live: MakeLive, soft: str) -> None:
-    live = make_live()
-    worker = live.worker(*options("prefork"), LIVE_SOFT=soft)
-    app = live.app()
-    run_id = app.wait.delay("one").id
-    wait_until(lambda: live.has("one.started"))
-
-    live.stop(worker, signal.SIGQUIT)
-    run = live.wait_state(run_id)
-
-    assert run.state == "interrupted"
-
-
-def test_an_interrupted_run_that_is_redelivered_is_opened_again(make_live: MakeLive) -> None:
-    live = make_live()
-    worker = live.worker(*options("prefork"))
-    app = live.app()
-    run_id = app.wait_late.delay("late").id
-    wait_until(lambda: live.has("late.started"))
-
-    live.stop(worker, signal.SIGQUIT)
-    assert live.wait_state(run_id).state == "interrupted"
-    live.go("late")
-    live.worker(*options("prefork"))
-    run = live.wait_state(run_id, "succeeded")
-
-    assert run.attempts == 2
-    assert [one.state for one in attempts(live, run_id)] == ["interrupted", "succeeded"]
 
 
 @pytest.mark.parametrize(("how", "state"), [("ok", "succeeded"), ("fail", "failed")])

@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from celery import Celery
 
 from plet_celery import Plet, TrackedTask
 from plet_celery.logfiles import RunLog
-from plet_celery.store import open_store, queries
+from plet_celery.store import Store, open_store, queries
 
 NASTY_IDS = [
     "a/b",
@@ -50,17 +50,23 @@ class Eager:
         self.app = Celery("eager", set_as_current=False)
         self.app.conf.update(plet_home=str(home), plet_shipper="off")
         self.plet = Plet(self.app)
+        self._store = open_store(self.plet.database_url, read_only=True)
 
     def flush(self) -> None:
         assert self.plet.flush(timeout=60)
 
-    def store(self) -> Any:
-        return open_store(self.plet.database_url, read_only=True)
+    def store(self) -> Store:
+        return self._store
+
+    def close(self) -> None:
+        self._store.close()
 
 
 @pytest.fixture
-def eager(tmp_path: Path) -> Eager:
-    return Eager(tmp_path / "home")
+def eager(tmp_path: Path) -> Iterator[Eager]:
+    made = Eager(tmp_path / "home")
+    yield made
+    made.close()
 
 
 def test_what_eager_tasks_did_is_stored_by_flush(eager: Eager) -> None:

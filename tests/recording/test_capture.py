@@ -24,7 +24,7 @@ def capturing(run: Run) -> Iterator[None]:
     """Capture inside the test's own call: pytest swaps sys.stdout between set-up and call."""
     capture = Capture(CaptureOptions())
     binding = Binding(run, owns_process=True)
-    capture.enter()
+    capture.enter(run)
     yield
     capture.leave(run)
     binding.release()
@@ -69,7 +69,7 @@ def test_what_has_no_newline_comes_at_the_end(
     stdout = io.StringIO()
     monkeypatch.setattr(sys, "stdout", stdout)
     binding = Binding(run, owns_process=False)
-    capture.enter()
+    capture.enter(run)
 
     print("half", end="")
     capture.leave(run)
@@ -85,7 +85,7 @@ def test_a_stream_swapped_by_the_user_meanwhile_stays(
 ) -> None:
     run, capture = make_run(), Capture(CaptureOptions())
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    capture.enter()
+    capture.enter(run)
     theirs = io.StringIO()
 
     sys.stdout = theirs
@@ -161,3 +161,77 @@ def test_a_sink_of_text_that_refuses_bytes_still_refuses(captured: Run) -> None:
 
     with pytest.raises(TypeError):
         stream.write(b"bytes")
+
+
+@pytest.mark.parametrize("resident", [False, True])
+def test_runs_that_begin_and_end_in_many_threads_at_once_keep_their_own_lines(
+    make_run: Callable[..., Run], writer: ListWriter, monkeypatch: pytest.MonkeyPatch, resident: bool
+) -> None:
+    """Failed with a count of runs: a run that began while another one did was not captured."""
+    stdout = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stdout)
+    capture = Capture(CaptureOptions(logging=False))
+    capture.resident = resident
+    failures: list[BaseException] = []
+
+    def worker(name: int) -> None:
+        try:
+            for number in range(100):
+                run = make_run()
+                run.attempt = f"{name}-{number}"
+                binding = Binding(run, owns_process=False)
+                capture.enter(run)
+                print(f"{name}-{number}", end="")
+                print("", "whole")
+                print(f"{name}-{number} half", end="")
+                capture.leave(run)
+                binding.release()
+        except BaseException as error:
+            failures.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=worker, args=(name,)) for name in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+
+    assert not failures
+    texts = writer.texts()
+    wanted = {f"{a}-{b} {what}" for a in range(8) for b in range(100) for what in ("whole", "half")}
+    assert set(texts) <= wanted
+    assert len(texts) == len(set(texts))
+    if resident:
+        assert set(texts) == wanted
+    else:
+        # Taken out while another one prints: some lines may pass by, none goes astray.
+        assert sys.stdout is stdout
+
+
+def test_a_logger_that_does_not_propagate_is_captured_once(make_app: Any) -> None:
+    recorded = make_app()
+    closed = logging.getLogger("closed_of_test")
+    closed.propagate = False
+    for handler in [h for h in logging.getLogger().handlers if type(h).__name__ == "RunHandler"]:
+        logging.getLogger().removeHandler(handler)  # of the tests before
+    below = logging.getLogger("closed_of_test.below")
+
+    @recorded.app.task(shared=False, name="talk")  # type: ignore[untyped-decorator]
+    def talk() -> None:
+        closed.warning("kept to itself")
+        below.warning("below it")
+
+    try:
+        talk.apply(task_id="closed")
+        closed.propagate = True
+        talk.apply(task_id="opened")
+    finally:
+        closed.propagate = True
+
+    for run in ("closed", "opened"):
+        texts = [event.data["text"] for event in recorded.events(run) if event.kind == "log.written"]
+        assert texts == ["kept to itself", "below it"]

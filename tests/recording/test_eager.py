@@ -291,3 +291,16 @@ def test_settings_of_a_namespace_are_read(tmp_path: Any) -> None:
     app.config_from_object(DjangoSettings, namespace="CELERY")
 
     assert Plet(app).home == tmp_path / "home"
+
+
+def test_a_line_is_recorded_once_where_a_process_has_several_apps(make_app: MakeApp) -> None:
+    found = []
+    for recorded in (make_app(), make_app()):
+
+        @recorded.app.task(shared=False, name="say")
+        def say() -> None:
+            logging.getLogger("shop").warning("once")
+
+        found.append((recorded, say.apply().id))
+
+    assert [recorded.kinds(run).count("log.written") for recorded, run in found] == [1, 1]

@@ -36,6 +36,27 @@ def test_members_of_a_top_level_group_share_the_groups_id() -> None:
     assert stamped({"id": "a", "root_id": "a", "group": "g"})["plet_canvas"] == "g"
 
 
+def test_the_first_step_of_a_chain_in_a_group_belongs_to_the_groups_canvas() -> None:
+    body: Any = (
+        (),
+        {},
+        {"chain": [{"task": "last", "options": {"group_id": "g"}}, {"task": "second", "options": {}}]},
+    )
+    message: dict[str, Any] = {"id": "a", "root_id": "a"}
+
+    headers.stamp(message, None, None, 5.0, group_behind=headers.group_behind(body))
+
+    assert message[headers.CANVAS] == "g"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [None, (), ((), {}, {}), ((), {}, None), ((), {}, {"chain": 7}), ((), {}, {"chain": [7]}), b"x" * 3],
+)
+def test_a_body_that_tells_of_no_group_is_a_canvas_of_its_own(body: Any) -> None:
+    assert headers.group_behind(body) is None
+
+
 def test_a_task_hands_down_tenant_user_and_canvas() -> None:
     message = stamped({"id": "b", "root_id": "a"}, PARENT, "a")
 

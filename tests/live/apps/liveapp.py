@@ -30,6 +30,15 @@ app.conf.update(
     beat_schedule={"tick": {"task": "liveapp.ok", "schedule": 1.0}} if os.environ.get("LIVE_BEAT") else {},
     worker_prefetch_multiplier=1,
 )
+if prefix := os.environ.get("LIVE_PREFIX"):
+    # A Redis that others use too.
+    app.conf.broker_transport_options = {"global_keyprefix": prefix}
+    app.conf.result_backend_transport_options = {"global_keyprefix": prefix}
+if os.environ.get("LIVE_QUORUM"):
+    app.conf.task_default_queue_type = "quorum"
+    app.conf.broker_transport_options = {"confirm_publish": True}
+if seconds := os.environ.get("LIVE_VISIBILITY"):
+    app.conf.broker_transport_options = {"visibility_timeout": float(seconds), "unacked_restore_limit": 10}
 plet = Plet(app)
 
 FOLDER = Path(os.environ["LIVE_FOLDER"])
