@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from plet_celery.plet import Plet as Plet
     from plet_celery.result import TrackedResult as TrackedResult
     from plet_celery.run import Run as Run
+    from plet_celery.settings import ALL_TENANTS as ALL_TENANTS
     from plet_celery.stages import Stage as Stage
     from plet_celery.task import TrackedTask as TrackedTask
 
 _HOMES = {
+    "ALL_TENANTS": "plet_celery.settings",
     "Plet": "plet_celery.plet",
     "PletError": "plet_celery.errors",
     "Run": "plet_celery.run",
@@ -34,6 +36,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ALL_TENANTS",
     "Plet",
     "PletError",
     "Run",

@@ -1,6 +1,6 @@
 """Where things live: the home folder, and the name of each file and folder in it.
 
-Nothing here creates or opens anything except `private_directory`.
+Nothing here creates or opens anything except `make_home` and `private_directory`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def default_home(app_module: str | None) -> Path:
         An absolute path. Never the bare working directory: a module without a file
         (a REPL, a pipe) gets a folder of its own in the user's home.
     """
-    top = (app_module or "").partition(".")[0]
+    top = _real_name(app_module or "").partition(".")[0]
     module = sys.modules.get(top)
     file = getattr(module, "__file__", None)
     if file is None:
@@ -49,8 +49,52 @@ def journal_directory(home: Path) -> Path:
 
 
 def runs_directory(home: Path) -> Path:
-    """Return the root of the run log folders."""
-    return home / "runs"
+    """Return the root of this user's run log folders.
+
+    It is `runs/`; where that was made for several users (writable for others), `runs/<uid>`.
+    """
+    runs = home / "runs"
+    return runs / str(os.getuid()) if _is_shared(runs) else runs
+
+
+def refuse_others_home(home: Path, *, embedded_store: bool) -> None:
+    """Check that this user may record below an existing `plet_home`, whoever made it.
+
+    Args:
+        embedded_store: the store is the SQLite file in that folder.
+
+    Raises:
+        HomeError: its SQLite file or its `runs/` belongs to another user; says what to do.
+    """
+    uid = os.getuid()
+    owner = _owner(home / "plet.db")
+    if embedded_store and owner not in (None, uid):
+        raise HomeError(
+            f"the SQLite store {str(home / 'plet.db')!r} belongs to uid {owner}, this process is uid {uid}; "
+            "SQLite serves one user: set plet_database_url to PostgreSQL or MariaDB, or plet_home to a "
+            "folder of this user"
+        )
+    runs = home / "runs"
+    owner = _owner(runs)
+    if owner not in (None, uid) and not _is_shared(runs):
+        raise HomeError(
+            f"{str(runs)!r} belongs to uid {owner}, this process is uid {uid}; set plet_home to a folder of "
+            f"this user, or let several share this one: chmod 1777 {home / 'journal'} {runs}"
+        )
+
+
+def _owner(path: Path) -> int | None:
+    try:
+        return path.stat().st_uid
+    except OSError:
+        return None
+
+
+def _is_shared(runs: Path) -> bool:
+    try:
+        return bool(stat.S_IMODE(runs.stat().st_mode) & 0o022)
+    except OSError:
+        return False
 
 
 def default_database_url(home: Path) -> str:
@@ -97,6 +141,26 @@ def short_id(run_id: str) -> str:
     return run_id[:8] if _UUID.fullmatch(run_id) else run_digest(run_id)[:8]
 
 
+def make_home(home: Path) -> None:
+    """Create the home folder (0700, its parents too); a new one keeps itself out of version control.
+
+    Raises:
+        HomeError: it is a file, or it cannot be made.
+    """
+    if home.is_dir():
+        return
+    try:
+        _make(home)
+        (home / ".gitignore").write_text("*\n")
+    except FileExistsError:
+        raise HomeError(f"plet_home {str(home)!r} is not a folder; remove it or set plet_home") from None
+    except OSError as error:
+        raise HomeError(
+            f"plet_home {str(home)!r} cannot be made by uid {os.getuid()} ({error.strerror}); "
+            "create it or set plet_home"
+        ) from error
+
+
 def private_directory(path: Path) -> Path:
     """Create `path` (0700, with parents) or check that an existing one is ours and private.
 
@@ -137,6 +201,13 @@ def _make(path: Path) -> None:
     if path.parent != path and not path.parent.exists():
         _make(path.parent)
     path.mkdir(mode=0o700, exist_ok=True)
+
+
+def _real_name(module: str) -> str:
+    # `python -m shop.jobs` calls it __main__ (a spawned child of it __mp_main__), a worker shop.jobs.
+    is_main = module in ("__main__", "__mp_main__")
+    spec = getattr(sys.modules.get(module), "__spec__", None) if is_main else None
+    return spec.name if spec is not None else module
 
 
 def _users_home() -> Path:

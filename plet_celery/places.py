@@ -69,6 +69,9 @@ def mask_url(url: str) -> str:
         return url.partition("://")[0][:40] + "://***"
     if not parts.scheme:
         return "***"
+    # A password with an unquoted `/`, `?` or `#` ends the host's part early, as does a second URL.
+    if "@" in url.partition("://")[2].removeprefix(parts.netloc) or "://" in parts.path:
+        return f"{parts.scheme}://***"
     user = "***@" if "@" in parts.netloc else ""
     query = "?***" if parts.query or parts.fragment else ""
     return f"{parts.scheme}://{user}{parts.netloc.rpartition('@')[2]}{parts.path}{query}"

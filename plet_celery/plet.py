@@ -20,21 +20,23 @@ from celery.exceptions import ImproperlyConfigured
 
 from plet_celery import __version__, events, paths, reports, supervision
 from plet_celery.capture import Capture, CaptureOptions
-from plet_celery.election import ShipLock
 from plet_celery.errors import HomeError, JournalError, SettingsError
 from plet_celery.journal import Writer, WriterLimits, open_journal
 from plet_celery.profiles import is_recorded
+from plet_celery.recording import Recording
 from plet_celery.redaction import Redactor
 from plet_celery.run import RunLimits
+from plet_celery.serving import Service
 from plet_celery.settings import Settings, fingerprint, load_settings, settings_to_json
-from plet_celery.signals import Recorder, Recording
+from plet_celery.signals import CONCURRENT_POOLS, Recorder
 
 log = logging.getLogger(__name__)
 
 _plets: WeakKeyDictionary[Celery, Plet] = WeakKeyDictionary()
-# A journal that could not be opened is tried again this often, a served one looked for this often.
+# A journal that could not be opened is tried again this often.
 _OPEN_RETRY: Final = 30.0
-_SERVED_FOR: Final = 2.0
+_FLOWER_COMMAND: Final = "flower.command"
+_CONTEXTS_MAX: Final = 100
 
 
 class Plet:
@@ -49,10 +51,11 @@ class Plet:
     _settings: Settings | None
     _config: dict[str, Any] | None
     _recording: Recording | None
+    _made: dict[str, Recording]
     _off: bool
     _open_next: float
     _is_open: bool
-    _served: tuple[float, bool]
+    _service: Service
 
     def __new__(cls, app: Celery) -> Plet:
         """Return the app's Plet, installing it at the first call."""
@@ -135,8 +138,12 @@ class Plet:
         """Return what recording needs, or None when it is off or the settings cannot be used."""
         if self._recording is None and not self._off:
             try:
-                self._recording = self._make_recording() if self.settings.enabled else None
-                self._off = self._recording is None
+                if self.settings.enabled:
+                    # Of threads that publish their first message at once, one's writer is everybody's:
+                    # setdefault is atomic, and a lock could be held where somebody forks.
+                    self._recording = self._made.setdefault("recording", self._make_recording())
+                else:
+                    self._off = True
             except SettingsError as error:
                 # A worker refuses to start with this; a producer must not fail because of us.
                 self._off = True
@@ -149,10 +156,16 @@ class Plet:
         self._settings = None
         self._config = None
         self._recording = None
+        self._made = {}
         self._off = False
         self._open_next = 0.0
         self._is_open = False
-        self._served = (0.0, False)
+        self._service = Service(
+            lambda: self.journal,
+            self.shipper_config,
+            may_spawn=self._may_spawn,
+            make_journal=self._open,
+        )
         self.recorder = Recorder(app, self.recording)
         self.recorder.connect()
         signals.worker_process_init.connect(self._on_child, weak=False)
@@ -160,6 +173,8 @@ class Plet:
         supervision.configure(
             app, self.shipper_config, before_drain=lambda: self.tell_worker(events.WORKER_STOPPED)
         )
+        if _is_flower():
+            _show_pages()
 
     def _make_recording(self) -> Recording:
         settings = self.settings
@@ -195,16 +210,30 @@ class Plet:
             ignore_tasks=settings.ignore_tasks,
             tenants_allowed=settings.tenants_allowed,
             arguments=settings.arguments,
-            is_open=self._open,
-            is_served=self._is_served,
+            follow_threads=settings.follow_threads,
+            sample=settings.sample,
+            sample_keep_after=settings.sample_keep_after,
+            is_open=self._prepare,
+            is_served=self._service.is_served,
         )
+
+    def _prepare(self) -> bool:
+        """Make the journal ready for a run of this process; have it shipped, too, where that was asked."""
+        is_open = self._open()
+        if is_open and self._may_spawn():
+            self._service.is_served()
+        return is_open
 
     def _open(self) -> bool:
         """Make the journal ready for a first event; an unusable one is told once, then tried again."""
         now = time.monotonic()
         if not self._is_open and now >= self._open_next:
             try:
-                _make_home(self.home)
+                paths.make_home(self.home)
+                paths.refuse_others_home(
+                    self.home,
+                    embedded_store=self.database_url == paths.default_database_url(self.home),
+                )
                 open_journal(self.journal)
                 self._is_open = True
             except (HomeError, JournalError, OSError) as error:
@@ -213,14 +242,10 @@ class Plet:
                 self._open_next = now + _OPEN_RETRY
         return self._is_open
 
-    def _is_served(self) -> bool:
-        """Tell whether a shipper serves this host's journal; looked at every two seconds at most."""
-        now = time.monotonic()
-        looked, served = self._served
-        if now - looked >= _SERVED_FOR:
-            served = ShipLock.held_elsewhere(self.journal)
-            self._served = (now, served)
-        return served
+    def _may_spawn(self) -> bool:
+        """Tell whether this process may spawn a shipper; a worker's main process does so by itself."""
+        settings = self.settings
+        return settings.producer_ships and settings.shipper == "spawn" and not self.recorder.worker.main_pid
 
     def _on_child(self, **kwargs: Any) -> None:
         worker = self.recorder.worker
@@ -247,7 +272,8 @@ class Plet:
         def recorded(name: str) -> bool:
             return is_recorded(name, recording.record_tasks, recording.ignore_tasks)
 
-        reports.report_requests(self.app, recording.writer, recorded)
+        recording.capture.resident = pool in CONCURRENT_POOLS
+        reports.report_requests(self.app, recording.writer, recorded, forks=pool == "prefork")
         reports.report_unknown(self.app, recording.writer)
 
     def tell_worker(self, kind: str, **data: Any) -> None:
@@ -258,24 +284,14 @@ class Plet:
             recording.writer.append(kind, None, None, facts | data)
 
 
-def _make_home(home: Path) -> None:
-    """Create the home folder; a new one keeps itself out of version control."""
-    try:
-        home.mkdir(mode=0o700, parents=True)
-        (home / ".gitignore").write_text("*\n")
-    except FileExistsError:
-        if not home.is_dir():
-            raise HomeError(f"plet_home {str(home)!r} is not a folder; remove it or set plet_home") from None
-    except OSError as error:
-        raise HomeError(
-            f"plet_home {str(home)!r} cannot be made by uid {os.getuid()} ({error.strerror}); "
-            "create it or set plet_home"
-        ) from error
-
-
 def plet_of(app: Celery) -> Plet | None:
     """Return the Plet of an app, or None where `Plet(app)` was never called."""
     return _plets.get(_real(app))
+
+
+def plets() -> list[Plet]:
+    """Return every Plet of this process."""
+    return list(_plets.values())
 
 
 def _real(app: Any) -> Celery:
@@ -315,6 +331,37 @@ class RecordingStep(bootsteps.StartStopStep):
         """Tell that the worker stops: the first notice of a warm shutdown."""
         if self._plet is not None:
             self._plet.tell_worker(events.WORKER_STOPPING)
+
+
+def _show_pages() -> None:
+    """Put our pages into this process's Flower; never raises."""
+    try:
+        importlib.import_module("plet_celery.web.activation").activate()
+    except Exception:
+        log.exception("plet's pages cannot be loaded; see celery plet doctor")
+
+
+def _is_flower() -> bool:
+    """Tell whether this process is `celery flower`: every `celery` command imports Flower, one runs it.
+
+    Never raises: a task's process asks, too, whatever program it is part of.
+    """
+    try:
+        return _runs_flower(sys.modules["click"].get_current_context(silent=True))
+    except Exception:
+        return False
+
+
+def _runs_flower(context: Any) -> bool:
+    for _ in range(_CONTEXTS_MAX):
+        if context is None:
+            return False
+        # The name alone would do for a florist's own command.
+        chosen = getattr(context.command, "commands", {}).get(context.invoked_subcommand, context.command)
+        if getattr(chosen.callback, "__module__", None) == _FLOWER_COMMAND:
+            return True
+        context = context.parent
+    return False
 
 
 def _pool_name(pool: Any) -> str:

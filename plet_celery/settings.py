@@ -11,16 +11,50 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+import re
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from plet_celery.errors import SettingsError
 
 PREFIX = "plet_"
 
 MIB = 1 << 20
+
+
+def _checked_url(secret: SecretStr) -> SecretStr:
+    """Refuse what is no URL, so that a worker does not start with it; the store knows the rest."""
+    url = secret.get_secret_value()
+    if not re.match("[a-z][a-z0-9+]*://", url):
+        raise ValueError("it is no database URL; write it as postgresql+psycopg://user@host:5432/plet")
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        # What stands where the port should be may be a part of the password.
+        raise ValueError("its port is no number; quote @ : / in user and password as %40 %3A %2F") from None
+    if parts.netloc.count("@") > 1:
+        raise ValueError("it has an @ too many; quote one in user or password as %40")
+    return secret
+
+
+class AllTenants(Enum):
+    """The type of `ALL_TENANTS`: no text, so that no tenant's name is it."""
+
+    ALL = "every tenant"
+
+
+ALL_TENANTS: Final = AllTenants.ALL
+"""What a project's `plet_tenants_for` returns for somebody who may see every tenant."""
+
+
+Rule = Callable[[str | None], Any]
+_PAGES: Final = frozenset({"insecure_open", "rights_for", "tenants_for"})
+"""What only the pages ask: a function is no JSON, and a shipper need not step down for it."""
 
 
 class Settings(BaseModel):
@@ -42,12 +76,23 @@ class Settings(BaseModel):
     )
     capture_print: bool = Field(default=True, description="Record what a run prints, one record a line.")
     capture_warnings: bool = Field(default=True, description="Record Python warnings of a run.")
+    follow_threads: bool = Field(
+        default=True,
+        description="Threads and ThreadPoolExecutor jobs that a task starts belong to its run.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         default="INFO",
         description="Lowest level of captured `logging` records (the worker's own -l still filters first).",
     )
     arguments: bool = Field(
         default=True, description="Record redacted, capped previews of arguments and results."
+    )
+    sample: dict[Annotated[str, Field(min_length=1)], Annotated[float, Field(ge=0, le=1)]] = Field(
+        default={},
+        description="Share of runs that is recorded, by name pattern (the first that fits); others: all.",
+    )
+    sample_keep_after: float = Field(
+        default=10.0, ge=0, description="Seconds after which a run is recorded whatever plet_sample says."
     )
     redact_names: tuple[str, ...] = Field(
         default=(),
@@ -66,7 +111,7 @@ class Settings(BaseModel):
     home: str | None = Field(
         default=None, description="Folder of journal, run logs and SQLite; default .plet beside the app."
     )
-    database_url: SecretStr | None = Field(
+    database_url: Annotated[SecretStr, AfterValidator(_checked_url)] | None = Field(
         default=None, description="SQLAlchemy URL of the store; default SQLite in plet_home."
     )
 
@@ -147,6 +192,11 @@ class Settings(BaseModel):
     lease_stale: float = Field(
         default=30.0, gt=0, description="Seconds after which a shipper's lease counts as stale."
     )
+    host_lost_after: float = Field(
+        default=900.0,
+        gt=0,
+        description="Seconds a host is silent, while the store answers, until its runs are lost.",
+    )
     lost_grace: float = Field(
         default=15.0, ge=0, description="Seconds a lost child's worker has to report before we do."
     )
@@ -156,8 +206,34 @@ class Settings(BaseModel):
     retention_failed_days: float = Field(
         default=90.0, gt=0, description="Days a run that did not succeed is kept."
     )
+    rollup_days: float = Field(default=400.0, gt=0, description="Days counts and durations are kept.")
+    prune_every: float = Field(
+        default=3600.0,
+        ge=0,
+        description="Seconds between two removals of what has expired; 0: only by `celery plet prune`.",
+    )
+    mirror: str | None = Field(
+        default=None,
+        description="An existing shared folder to which shippers copy log folders. None: no copies.",
+    )
     rollup_tenants_max: int = Field(
         default=200, ge=1, description="Tenants with rollups of their own; further ones fold into 'other'."
+    )
+
+    # Pages
+    insecure_open: bool = Field(
+        default=False,
+        description="Serve pages and logs to everybody who reaches Flower, though it has no authentication.",
+    )
+    rights_for: Rule | str | None = Field(
+        default=None,
+        description="Function (or its dotted path) of a verified user: which of runs, arguments, logs, "
+        "tracebacks, act they have. None: all.",
+    )
+    tenants_for: Rule | str | None = Field(
+        default=None,
+        description="Function (or its dotted path) of a verified user: the tenant paths they see, each with "
+        "what is below. None: all.",
     )
 
 
@@ -208,7 +284,8 @@ def describe_settings(
 
 def settings_to_json(settings: Settings) -> str:
     """Return the options as JSON with secrets in clear, for the shipper's inherited pipe only."""
-    return json.dumps({name: _revealed(getattr(settings, name)) for name in Settings.model_fields})
+    names = (name for name in Settings.model_fields if name not in _PAGES)
+    return json.dumps({name: _revealed(getattr(settings, name)) for name in names})
 
 
 def settings_from_json(text: str | bytes) -> Settings:
@@ -262,7 +339,11 @@ def _plet_keys(conf: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    # 0.1 s: only where settings are loaded
+    # An empty variable counts as unset, as a compose file writes it.
+    given = {key: value for key, value in environ.items() if key.startswith("PLET_") and value.strip()}
+    if not given:
+        return {}
+    # 0.1 s: only where there is something for it to read
     from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
     class _Environment(Settings, BaseSettings):
@@ -270,17 +351,15 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
     # Unknown PLET_* names are not ours to refuse: Kubernetes sets PLET_PORT for a service named plet.
     source = EnvSettingsSource(_Environment, case_sensitive=False, env_prefix="PLET_")
-    # An empty variable counts as unset, as a compose file writes it.
     source.env_vars = {
-        key.lower(): _as_json(key.lower().removeprefix(PREFIX), value.strip())
-        for key, value in environ.items()
-        if key.startswith("PLET_") and value.strip()
+        key.lower(): _as_json(key.lower().removeprefix(PREFIX), value.strip()) for key, value in given.items()
     }
     try:
         return dict(source())
     except ValueError as error:
         raise SettingsError(
-            f'{error} of the environment: a list is given as JSON, as in \'["a", "b"]\''
+            f'{error} of the environment: a list is given as JSON, as in \'["a", "b"]\', '
+            "a mapping as in '{\"a.*\": 0.1}'"
         ) from None
 
 
@@ -311,10 +390,15 @@ def _explain(error: ValidationError, given: Mapping[str, Any], sources: Mapping[
         shown = "***" if secret else repr(given.get(name))[:100]
         where = sources.get(name, "default")
         lines.append(
-            f"{PREFIX}{name} = {shown} (from {where}): {one['msg']}; "
+            f"{PREFIX}{name} = {shown} (from {where}): {_key(one['loc'])}{one['msg']}; "
             f"{(field.description or '').rstrip('.')}; default {_masked(field.default)!r}"
         )
     return "\n".join(lines)
+
+
+def _key(place: tuple[int | str, ...]) -> str:
+    """Return which entry of a mapping is wrong; of a list, its text tells."""
+    return f"{place[1]!r}: " if len(place) > 1 and isinstance(place[1], str) else ""
 
 
 def _masked(value: Any) -> Any:
@@ -322,6 +406,10 @@ def _masked(value: Any) -> Any:
         return "***"
     if isinstance(value, tuple):
         return [_masked(item) for item in value]
+    if callable(value):
+        return (
+            f"{getattr(value, '__module__', '?')}:{getattr(value, '__qualname__', type(value).__qualname__)}"
+        )
     return value
 
 

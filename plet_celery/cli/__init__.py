@@ -19,6 +19,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "logs": ("plet_celery.cli.logs:logs", "Print what a run logged and printed."),
     "watch": ("plet_celery.cli.watch:watch", "Follow a run with live bars; leave with its outcome."),
     "config": ("plet_celery.cli.config:config", "Show every setting, its source, and where things live."),
+    "doctor": ("plet_celery.cli.doctor:doctor", "Check what is wired, what is not, and what to do."),
+    "ship": ("plet_celery.cli.ship:ship", "Run the shipper in the foreground (systemd, pods)."),
+    "prune": ("plet_celery.cli.prune:prune", "Remove runs whose time is over."),
+    "erase": ("plet_celery.cli.erase:erase", "Erase a run or a tenant, everywhere."),
     "migrate": ("plet_celery.cli.migrate:migrate", "Bring the store's tables up to date."),
 }
 """Each command: where it is, and its line in `celery plet --help`."""

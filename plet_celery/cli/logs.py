@@ -13,7 +13,7 @@ from plet_celery.cli.observe import EVERY, resolve_soon
 from plet_celery.cli.options import ALL, Level, Lines, Since
 from plet_celery.cli.runs import write_json
 from plet_celery.errors import StoreUnavailable
-from plet_celery.log_source import LogSource
+from plet_celery.logsources.source import LogSource
 from plet_celery.store import Store, queries, records
 from plet_celery.store.records import LogLine
 from plet_celery.terminal.look import ENDS, level_name, level_style
@@ -54,15 +54,27 @@ def logs(
     store = view.project.store()
     run_id = resolve_soon(store, run)
     found = queries.get_run(store, run_id)
-    source = LogSource(view.project.places.runs, store, found, stage=stage, level=level, since=since)
+    places = view.project.places
+    source = LogSource(
+        places.runs, store, found, mirror=places.settings.mirror, stage=stage, level=level, since=since
+    )
     printer = _Printer(view, source, raw=raw)
-    if not source.is_local and found.log_lines:
-        click.echo("this host has no log file of the run; what follows is what the store kept", err=True)
+    _tell_origin(view, source, found)
     if stage is not None and not follow:
         source.check_stage()
     printer.print(source.history(None if lines == ALL else lines))
     if follow:
         _follow(view, store, source, printer)
+
+
+def _tell_origin(view: View, source: LogSource, run: records.Run) -> None:
+    """Say on stderr where the lines come from, unless it is this host's files alone."""
+    if source.copies:
+        at = source.as_of
+        when = f" (as of {view.clock.both(at)})" if at is not None else ""
+        click.echo(f"from the mirror{when}: another host has the log files of the run", err=True)
+    elif not source.is_local and run.log_lines:
+        click.echo("this host has no log file of the run; what follows is what the store kept", err=True)
 
 
 def _follow(view: View, store: Store, source: LogSource, printer: _Printer) -> None:

@@ -8,11 +8,14 @@ from plet_celery.cli.command import BAD, View, Wrong, command
 from plet_celery.paths import private_directory
 from plet_celery.store import SchemaStatus, migrate_sql
 from plet_celery.store import migrate as migrate_store
+from plet_celery.store.migrating import check_not_newer
 from plet_celery.terminal.text import printable
 
 
 @command("migrate", fields=False)
-@click.option("--check", is_flag=True, help="Change nothing; exit 1 when migrations are pending.")
+@click.option(
+    "--check", is_flag=True, help="Change nothing; exit 1 when migrations are pending, 69 on a newer store."
+)
 @click.option("--sql", is_flag=True, help="Print the SQL instead of running it.")
 @click.option("--revision", default="head", show_default=True, help="Go to this revision.")
 def migrate(view: View, *, check: bool, sql: bool, revision: str) -> None:
@@ -21,6 +24,8 @@ def migrate(view: View, *, check: bool, sql: bool, revision: str) -> None:
         raise Wrong("give --check or --sql, not both")
     if check:
         status = view.project.open().check_schema()
+        # Nothing is pending in a newer store: this version cannot tell what is.
+        check_not_newer(status)
         _tell(view, status, changed=False)
         raise SystemExit(0 if status.is_current else BAD)
     if sql:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from plet_celery.errors import LogNotFound, RunNotFound, StoreUnavailable
-from plet_celery.log_source import LogSource
+from plet_celery.logsources.source import LogSource
 from plet_celery.places import Places
 from plet_celery.store import Store, queries
 from plet_celery.store.records import LogLine, Run
@@ -128,7 +128,7 @@ def child_runs(run: Run, family: list[Run]) -> list[Run]:
 def _last_lines(store: Store, places: Places, run: Run) -> list[LogLine]:
     try:
         # Notes about stages (stream `plet`) say what the bars show.
-        lines = LogSource(places.runs, store, run).tail(3 * _LINES)
+        lines = LogSource(places.runs, store, run, mirror=places.settings.mirror).tail(3 * _LINES)
         return [line for line in lines if line.stream != "plet"][-_LINES:]
     except LogNotFound:
         return []

@@ -37,6 +37,23 @@ class Since(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{text!r} is no time; give 30s, 5m, 2h, 7d, or 2026-11-21T14:00+00:00", param, ctx)
 
 
+class Age(click.ParamType):  # type: ignore[type-arg]
+    """A length of time: `30d`, `12h`, `2w`; a bare number is days. Gives seconds."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds."""
+        if isinstance(value, float):
+            return value
+        text = str(value).strip()
+        if text.replace(".", "", 1).isdecimal():
+            text += "d"
+        if not text or _SPAN.sub("", text).strip():
+            self.fail(f"{text!r} is no length of time; give 30d, 12h, 2w, or a number of days", param, ctx)
+        return sum(float(number) * _UNITS[unit] for number, unit in _SPAN.findall(text))
+
+
 class Level(click.ParamType):  # type: ignore[type-arg]
     """A log level by name or number. Gives logging's number."""
 

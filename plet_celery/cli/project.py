@@ -35,17 +35,21 @@ class Project:
             SettingsError: there is no `-A`, or a setting cannot be used.
         """
         root = ctx.find_root()
-        program = "plet" if root.info_name == "plet" else "celery"
-        group = "" if program == "plet" else " plet"
+        program, group = _words(root)
         given = root.params.get("app")
         if ctx.obj is None or ("app" in root.params and given is None):
             # Celery would hand us an app named "default" that knows no broker and no setting.
             raise SettingsError(
-                f"which project? Name its Celery app: {program} -A proj{group} {ctx.info_name} "
-                "(proj as in `celery -A proj worker`)"
+                f"which project? Name its Celery app: {cls.call_of(ctx)} (proj as in `celery -A proj worker`)"
             )
         name = given if isinstance(given, str) else (ctx.obj.app.main or "proj")
         return cls(ctx.obj.app, name, f"{program} -A {name}{group}", places_of(ctx.obj.app))
+
+    @staticmethod
+    def call_of(ctx: click.Context) -> str:
+        """Return what to type so that a command knows its project: `celery -A proj plet runs`."""
+        program, group = _words(ctx.find_root())
+        return f"{program} -A proj{group} {ctx.info_name}"
 
     def store(self) -> Store:
         """Return the store, opened for reading; it is closed when the command ends.
@@ -69,3 +73,8 @@ class Project:
         store = open_store(self.places.database_url, read_only=read_only)
         click.get_current_context().call_on_close(store.close)
         return store
+
+
+def _words(root: click.Context) -> tuple[str, str]:
+    """Return the program and what stands between it and a command."""
+    return ("plet", "") if root.info_name == "plet" else ("celery", " plet")

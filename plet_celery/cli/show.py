@@ -84,6 +84,14 @@ def _print_json(view: View, store: Store, run_id: str, *, all_stages: bool, even
     write_json(view, value)
 
 
+def _silence(view: View, run: Run) -> str:
+    if run.unreachable_since is None:
+        return ""
+    return (
+        f"{printable(run.host or '')} is unreachable since {view.clock.both(run.unreachable_since)}".strip()
+    )
+
+
 def _head(view: View, run: Run) -> None:
     clock = view.clock
     view.output.draw(headline(run, clock, view.output))
@@ -95,12 +103,14 @@ def _head(view: View, run: Run) -> None:
         "waited": span(run.waited) if run.waited is not None else "",
         "attempt": f"{run.attempt} of {run.attempts}" if (run.attempts or 0) > 1 else "",
         "worker": printable(run.worker or ""),
+        "host": _silence(view, run),
         "queue": printable(run.queue or ""),
         "trigger": printable(run.trigger or ""),
         "user": printable(run.user or ""),
         "tenant": printable(run.tenant or ""),
         "parent": printable(run.parent_id or ""),
         "reason": printable(run.reason or ""),
+        "sampled": f"stands for {run.weight} runs of this task" if run.weight > 1 else "",
         "dropped": f"{run.dropped} events, by a limit" if run.dropped else "",
     }
     grid = _grid()

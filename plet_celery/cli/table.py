@@ -81,9 +81,12 @@ def detail(run: Run) -> str:
 
 
 def progress(run: Run) -> str:
-    """Return `parse  412/668 files  62 %`, as far as known; a dash for nothing."""
+    """Return `parse  412/668 files  62 %`, as far as known; a dash for nothing.
+
+    A run that sampling lets stand for others shows how many: `×100`.
+    """
     if run.state in ("queued", "succeeded"):
-        return "–"
+        return f"×{run.weight}" if run.weight > 1 else "–"
     parts = [printable(run.stage or ""), amount(run.current, run.total, printable(run.unit or ""))]
     if run.percent is not None and run.state not in ENDS:
         parts.append(f"{int(run.percent)} %")
@@ -97,6 +100,13 @@ def error_line(run: Run) -> str:
         first = message.strip().split("\n")[0]
         return printable(f"{kind}: {first}" if first else kind)
     return printable(run.reason or "") if run.state in ENDS and run.state != "succeeded" else ""
+
+
+def silence(view: View, run: Run) -> str:
+    """Return since when the host of a running run is not heard of; empty while it is."""
+    if run.unreachable_since is None:
+        return ""
+    return f"host unreachable since {view.clock.time(run.unreachable_since)}"
 
 
 def took(run: Run, now: float) -> float | None:
@@ -113,8 +123,8 @@ def _cells(view: View, run: Run, names: tuple[str, ...]) -> dict[str, Text]:
         "RUN": lambda: Text(shown_id(view, run), style="dim"),
         "TASK": lambda: Text(printable(run.task or "(unknown)")),
         "STATE": lambda: state_text(run.state, view.output),
-        "PROGRESS": lambda: Text(progress(run)),
-        "DETAIL": lambda: Text(detail(run), style=_tone(run)),
+        "PROGRESS": lambda: Text(silence(view, run) or progress(run), style=_tone(run)),
+        "DETAIL": lambda: Text(silence(view, run) or detail(run), style=_tone(run)),
         "STARTED": lambda: Text(_started(view, run), style="dim"),
         "TOOK": lambda: Text(short_span(took(run, view.clock.now))),
         "ERROR": lambda: Text(error_line(run), style=_tone(run)),
@@ -123,6 +133,8 @@ def _cells(view: View, run: Run, names: tuple[str, ...]) -> dict[str, Text]:
 
 
 def _tone(run: Run) -> str:
+    if run.unreachable_since is not None:
+        return "yellow"
     return "red" if run.error and look(run.state).style == "red" else ""
 
 

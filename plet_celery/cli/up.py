@@ -50,8 +50,11 @@ class UpCommand(Command):
 @click.option(
     "--concurrency", type=click.IntRange(1), default=2, show_default=True, help="Tasks that run at a time."
 )
-def up(view: View, *, task: str | None, arguments: str | None, once: bool, concurrency: int) -> None:
-    """Start broker, worker, beat and shipper for development, and end them with one Ctrl-C.
+@click.option("--web/--no-web", default=None, help="Start Flower with the pages; as a rule, unless --once.")
+def up(
+    view: View, *, task: str | None, arguments: str | None, once: bool, concurrency: int, web: bool | None
+) -> None:
+    """Start broker, worker, beat, shipper and Flower for development, and end them with one Ctrl-C.
 
     The broker is a Valkey of its own on a private socket, unless the app has one. JSON holds the
     arguments of --call: an array, or an object of keywords.
@@ -60,7 +63,7 @@ def up(view: View, *, task: str | None, arguments: str | None, once: bool, concu
     if once and call is None:
         raise Wrong("--once ends with the called run; name it with --call TASK")
     _refuse_unrecorded(view, call)
-    session = _Session(view, call, once=once)
+    session = _Session(view, call, once=once, web=not once if web is None else web)
     with Stopping() as stopping:
         try:
             code = session.run(Stack(_blueprint(view, concurrency), stopping, session.say))
@@ -73,10 +76,11 @@ def up(view: View, *, task: str | None, arguments: str | None, once: bool, concu
 class _Session:
     """What one `up` does between its first line and its last."""
 
-    def __init__(self, view: View, call: Call | None, *, once: bool) -> None:
+    def __init__(self, view: View, call: Call | None, *, once: bool, web: bool) -> None:
         self._view = view
         self._call = call
         self._once = once
+        self._web = web
         self.is_busy = True
         """Whether an end now would cut off something that was asked for."""
 
@@ -87,6 +91,8 @@ class _Session:
             stack.start_broker()
             self._prepare_store()
             stack.start_workers()
+            if self._web:
+                stack.start_web()
             code = self._follow(stack, self._call) if self._call else 0
             if self._once:
                 return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import pickle
 import re
@@ -242,6 +243,40 @@ def test_a_short_value_to_hide_is_refused_because_it_would_mask_ordinary_text() 
     assert "abcde" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://u:hushhush@h:port/x", "port is no number"),
+        ("postgresql://u:hush/hush@h/x", "port is no number"),
+        ("postgresql://u:p@hush@h/x", "@ too many"),
+        ("hushhush", "no database URL"),
+        ("", "no database URL"),
+        ("/var/hushhush.db", "no database URL"),
+    ],
+)
+def test_a_database_url_that_is_none_is_refused_without_repeating_it(url: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said) as caught:
+        load_settings({"plet_database_url": url}, {})
+
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:////var/plet.db",
+        "postgresql+psycopg://u:p%40@[::1]:5432/x",
+        "mariadb://h/x",
+        "postgresql:///x?host=/run",
+    ],
+)
+def test_a_database_url_is_taken_as_it_is(url: str) -> None:
+    found = load_settings({"plet_database_url": url}, {}).database_url
+
+    assert found is not None
+    assert found.get_secret_value() == url
+
+
 # The way to the shipper
 
 
@@ -258,18 +293,41 @@ def test_settings_survive_the_way_through_json() -> None:
     assert settings_from_json(settings_to_json(found).encode()) == found
 
 
-def test_the_fingerprint_is_stable_and_changes_with_any_option() -> None:
+PAGES = {"insecure_open", "rights_for", "tenants_for"}
+"""What a shipper never gets to know."""
+
+
+def test_the_fingerprint_is_stable_and_changes_with_any_option_of_a_shipper() -> None:
     base = fingerprint(Settings())
     others: dict[str, Any] = {
-        name: _other(field.default) for name, field in Settings.model_fields.items() if name not in SECRETS
+        name: _other(field.default)
+        for name, field in Settings.model_fields.items()
+        if name not in {*SECRETS, *PAGES}
     }
-    others |= SECRETS | {"durability": "terminal", "log_level": "ERROR", "shipper": "off", "home": "/a"}
+    others |= SECRETS | {
+        "durability": "terminal",
+        "log_level": "ERROR",
+        "shipper": "off",
+        "home": "/a",
+        "mirror": "/b",
+    }
+    others["sample"] = {"shop.*": 0.5}
 
     prints = {name: fingerprint(load_settings({PREFIX + name: value}, {})) for name, value in others.items()}
 
     assert re.fullmatch("[0-9a-f]{12}", base)
     assert fingerprint(Settings()) == base
-    assert len({base, *prints.values()}) == len(Settings.model_fields) + 1
+    assert len({base, *prints.values()}) == len(Settings.model_fields) - len(PAGES) + 1
+
+
+def test_what_only_the_pages_ask_is_no_business_of_a_shipper() -> None:
+    given = {"plet_insecure_open": True, "plet_rights_for": repr, "plet_tenants_for": "shop:tenants"}
+    found = load_settings(given, {})
+
+    assert fingerprint(found) == fingerprint(Settings())
+    assert not PAGES & json.loads(settings_to_json(found)).keys()
+    shown = {one.name: one.value for one in describe_settings(given, {})}
+    assert shown["plet_rights_for"] == "builtins:repr"
 
 
 def _other(value: Any) -> Any:

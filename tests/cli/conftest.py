@@ -206,7 +206,10 @@ class Terminal:
         os.close(self._main)
 
     def _read(self, timeout: float) -> bool:
-        if not select.select([self._main], [], [], timeout)[0]:
+        # Not select(), which knows no descriptor beyond 1023.
+        asked = select.poll()
+        asked.register(self._main, select.POLLIN)
+        if not asked.poll(timeout * 1000):
             return False
         try:
             data = os.read(self._main, 65536)

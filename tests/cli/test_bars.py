@@ -39,6 +39,12 @@ def test_damaged_parents_lose_no_stage(parents: list[int]) -> None:
     assert sorted(bar.number for bar in stage_bars(stages, now=0.0)) == list(range(1, len(parents) + 1))
 
 
+def test_a_stage_without_a_number_holds_nothing_up() -> None:
+    bars = stage_bars([_stage(0, "unnamed"), _stage(1, "scan")], now=0.0)
+
+    assert [bar.name for bar in bars] == ["unnamed", "scan"]
+
+
 def test_a_thousand_levels_stay_on_the_screen() -> None:
     bars = stage_bars([_stage(n, "deep", parent=n - 1 or None) for n in range(1, 1001)], now=0.0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import os
+import sqlite3
 import threading
 import time
 import uuid
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from waiting import wait_until
 
 from plet_celery import Plet, TrackedResult, result
+from plet_celery.errors import SchemaError
 from plet_celery.result import Progress, progress_from_meta
 from plet_celery.store.records import LogLine
 
@@ -358,3 +360,16 @@ class _Broken(io.StringIO):
 
     def flush(self) -> None:
         raise BrokenPipeError
+
+
+def test_a_store_of_another_version_says_so_instead_of_looking_empty(app: Celery[Any], project: Any) -> None:
+    project.story.close()
+    with sqlite3.connect(project.home / "plet.db") as connection:
+        connection.execute("UPDATE plet_alembic_version SET version_num = '9999'")
+    connection.close()
+    found = TrackedResult(str(uuid.uuid4()), app=app)
+
+    for ask in (lambda: found.stages, lambda: found.error, lambda: found.metadata, found.logs):
+        with pytest.raises(SchemaError, match="upgrade plet_celery here"):
+            ask()
+    assert found.progress.stages == ()
