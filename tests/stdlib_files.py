@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import sysconfig
 import tokenize
 import warnings
@@ -19,6 +20,18 @@ def standard_library_files() -> frozenset[Path]:
     root = Path(sysconfig.get_paths()["stdlib"])
     files = root.rglob("*.py")
     return frozenset(path for path in files if not _INSTALLED & set(path.relative_to(root).parts))
+
+
+def some_sources(folder: Path, count: int) -> Path:
+    """Copy a part of the standard library, `count` files with two that are no Python among them."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    for path in sorted(standard_library_files())[: count - 2]:
+        copy = folder / path.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    (folder / "python2.py").write_text("print 'long ago'\n")
+    (folder / "nul.py").write_bytes(b"x = '\0'\n")
+    return folder
 
 
 @dataclass

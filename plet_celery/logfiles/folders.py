@@ -46,6 +46,19 @@ def opened_folder(root: Path, relative: str, *, create: bool = False) -> Iterato
         os.close(current)
 
 
+def listed(root: Path, relative: str) -> list[str]:
+    """Return the names in the folder `relative` below `root`; none where it is not there.
+
+    Raises:
+        HomeError: as `opened_folder`.
+    """
+    try:
+        with opened_folder(root, relative) as folder:
+            return names_in(folder)
+    except LogNotFound:
+        return []
+
+
 def open_to_write(folder: int, name: str, *, new: bool) -> int:
     """Return a descriptor to write the file `name`; a new one is made 0600, whatever the umask.
 
@@ -70,7 +83,9 @@ def open_to_read(folder: int, name: str) -> int:
 
 
 def remove_folder(root: Path, relative: str) -> bool:
-    """Remove a run's folder with its files, whatever they are; nothing is followed.
+    """Remove a run's folder with its files, whatever they are, and a tenant's that is empty then.
+
+    Nothing is followed.
 
     Returns:
         False when it was not there.
@@ -87,6 +102,7 @@ def remove_folder(root: Path, relative: str) -> bool:
             os.rmdir(name, dir_fd=parent)
     except (LogNotFound, FileNotFoundError):
         return False
+    _remove_empty(root, tenant)
     return True
 
 
@@ -249,6 +265,28 @@ def _open_checked(folder: int, name: str, flags: int) -> int:
             f"(owner {found.st_uid}, {found.st_nlink} names); remove it"
         )
     return descriptor
+
+
+def _remove_empty(root: Path, tenant: str) -> None:
+    """Remove a tenant's folder, and those above it, as far as they are empty."""
+    while tenant:
+        above, _, name = tenant.rpartition("/")
+        place = opened_folder(root, above) if above else _opened_root(root)
+        try:
+            with place as parent:
+                os.rmdir(name, dir_fd=parent)
+        except OSError:
+            return  # not empty
+        tenant = above
+
+
+@contextlib.contextmanager
+def _opened_root(root: Path) -> Iterator[int]:
+    descriptor = _step(None, str(root), create=False)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _remove_plain(folder: int, name: str) -> None:

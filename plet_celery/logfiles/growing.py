@@ -127,6 +127,10 @@ class Files:
                 continue  # removed: that is damage, not refusal
         return found
 
+    def folders(self) -> set[str]:
+        """Return the folders of the batch under way."""
+        return {folder for folder, _ in self._touched}
+
     def done(self) -> None:
         """Begin the next batch."""
         self._touched.clear()

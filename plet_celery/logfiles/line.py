@@ -42,8 +42,8 @@ class Filter:
     attempt: int | None = None
     level: int | None = None
     """Lowest level."""
-    stage: int | None = None
-    """Number of the innermost stage; notes of other stages and of none are left out, too."""
+    stages: frozenset[int] | None = None
+    """Numbers of innermost stages; notes of other stages and of none are left out, too."""
     streams: Collection[str] = ()
     since: float | None = None
     """Earliest wall time."""
@@ -54,7 +54,7 @@ class Filter:
         return (
             self.attempt is None
             and self.level is None
-            and self.stage is None
+            and self.stages is None
             and not self.streams
             and self.since is None
         )
@@ -64,7 +64,7 @@ class Filter:
         return (
             (self.attempt is None or entry.attempt == self.attempt)
             and (self.level is None or entry.level >= self.level)
-            and (self.stage is None or entry.stage == self.stage)
+            and (self.stages is None or entry.stage in self.stages)
             and (self.since is None or entry.at >= self.since)
             and (
                 not self.streams
@@ -79,6 +79,12 @@ class Filter:
         if self.streams:
             codes = {STREAM_CODES.get(name, index.OTHER_STREAM) for name in self.streams}
             return index.STREAM_AT, bytes(value in codes for value in range(256))
-        if self.stage is not None:
-            return index.STAGE_AT, bytes(value == self.stage & 255 for value in range(256))
+        if self.stages is not None:
+            low = {stage & 255 for stage in self.stages}
+            return index.STAGE_AT, bytes(value in low for value in range(256))
         return None
+
+
+def stages_of(stage: int | Collection[int] | None) -> frozenset[int] | None:
+    """Return what a reader asked for as `Filter.stages`: one stage, several or any."""
+    return stage if stage is None else frozenset([stage] if isinstance(stage, int) else stage)

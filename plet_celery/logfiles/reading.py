@@ -12,11 +12,11 @@ from typing import Final, NamedTuple, TypeVar
 from plet_celery.errors import LogNotFound
 from plet_celery.logfiles.folders import names_in, opened_folder
 from plet_celery.logfiles.following import Position, after
-from plet_celery.logfiles.line import Filter, Line
+from plet_celery.logfiles.line import Filter, Line, stages_of
 from plet_celery.logfiles.pieces import SCAN_BYTES, IndexDamaged, Piece, opened_pieces
-from plet_celery.logfiles.searching import Found, search
+from plet_celery.logfiles.searching import Asked, Found, search
 from plet_celery.logfiles.telling import lines
-from plet_celery.logfiles.walking import Place, backward, forward, last_number, newest_attempt
+from plet_celery.logfiles.walking import Place, backward, forward, last_number, newest_attempt, stretch
 
 MAX_BYTES: Final = 1 << 20
 """Text of one answer, unless asked otherwise; the lines that do not fit are left for the next."""
@@ -65,7 +65,7 @@ class RunLog:
         count: int,
         *,
         level: int | None = None,
-        stage: int | None = None,
+        stage: int | Collection[int] | None = None,
         attempt: int | None = None,
         streams: Collection[str] = (),
         since: float | None = None,
@@ -79,18 +79,33 @@ class RunLog:
             raw: texts exactly as recorded, with their control characters.
             max_bytes: fewer records are returned when they hold more text than this.
         """
-        wanted = Filter(attempt=attempt, level=level, stage=stage, streams=streams, since=since)
+        wanted = Filter(attempt=attempt, level=level, stages=stages_of(stage), streams=streams, since=since)
+        return self._read(lambda pieces: _last(pieces, wanted, count, raw=raw, max_bytes=max_bytes))
 
-        def last(pieces: list[Piece]) -> list[Line]:
-            _looked(pieces, _FIRST_LOOK if wanted.takes_all else SCAN_BYTES)
-            found = _limited(backward(pieces, wanted, count), count, max_bytes)
-            if len(found) < count and any(piece.unindexed > _FIRST_LOOK for piece in pieces):
-                _looked(pieces)
-                found = _limited(backward(pieces, wanted, count), count, max_bytes)
+    def before(
+        self,
+        line: int,
+        count: int,
+        *,
+        attempt: int,
+        level: int | None = None,
+        stage: int | Collection[int] | None = None,
+        streams: Collection[str] = (),
+        raw: bool = False,
+        max_bytes: int = MAX_BYTES,
+    ) -> list[Line]:
+        """Return the `count` records of an attempt before its line `line`, oldest first; `range` goes on.
+
+        With filters, `count` records that pass them.
+        """
+        wanted = Filter(attempt=attempt, level=level, stages=stages_of(stage), streams=streams)
+
+        def earlier(pieces: list[Piece]) -> list[Line]:
+            found = _limited(backward(_looked(pieces), wanted, count, before=line), count, max_bytes)
             found.reverse()
             return lines(found, raw=raw)
 
-        return self._read(last)
+        return self._read(earlier)
 
     def range(
         self,
@@ -99,7 +114,7 @@ class RunLog:
         *,
         attempt: int | None = None,
         level: int | None = None,
-        stage: int | None = None,
+        stage: int | Collection[int] | None = None,
         streams: Collection[str] = (),
         since: float | None = None,
         raw: bool = False,
@@ -115,7 +130,9 @@ class RunLog:
         def between(pieces: list[Piece]) -> list[Line]:
             _looked(pieces)
             number = attempt or newest_attempt(pieces)
-            wanted = Filter(attempt=number, level=level, stage=stage, streams=streams, since=since)
+            wanted = Filter(
+                attempt=number, level=level, stages=stages_of(stage), streams=streams, since=since
+            )
             at = 0 if first <= 1 else first
             return lines(_counted(forward(pieces, wanted, at, count + _NOTES), count, max_bytes), raw=raw)
 
@@ -127,28 +144,43 @@ class RunLog:
         *,
         attempt: int | None = None,
         level: int | None = None,
-        stage: int | None = None,
+        stage: int | Collection[int] | None = None,
+        streams: Collection[str] = (),
+        start: int = 0,
         ignore_case: bool = False,
         limit: int = 100,
         seconds: float = 2.0,
         raw: bool = False,
+        brief: bool = False,
     ) -> Found:
         """Return the lines and notes whose text holds `needle`, oldest first, and how many there are.
 
         Args:
             needle: plain text within one line of text; `ignore_case` ignores the case of ASCII only.
+            start: only from this line of `attempt` on.
             limit: most lines returned; further ones are counted.
             seconds: the search ends after this time; `Found.complete` then says no, the count "at least".
+            brief: the lines come without text and context.
         """
-        wanted = Filter(attempt=attempt, level=level, stage=stage)
+        wanted = Filter(attempt=attempt, level=level, stages=stages_of(stage), streams=streams)
+        asked = Asked(needle, wanted, start, ignore_case, limit, seconds, raw, brief)
+        return self._read(lambda pieces: search(_looked(pieces), asked))
 
-        def hits(pieces: list[Piece]) -> Found:
-            _looked(pieces)
-            return search(
-                pieces, needle, wanted, ignore_case=ignore_case, limit=limit, seconds=seconds, raw=raw
-            )
+    def text(self, attempt: int, at: int, length: int) -> bytes | None:
+        """Return up to `length` bytes of an attempt's records from byte `at` of them on, as written.
 
-        return self._read(hits)
+        None where they do not lie together: attempts overlap, or the newest lines are in tail parts.
+        """
+
+        def part(pieces: list[Piece]) -> bytes | None:
+            own = [piece for piece in pieces if piece.attempt in (None, attempt)]
+            found = stretch(own[0], attempt) if len(own) == 1 else None
+            if found is None:
+                return None
+            begin, end = found
+            return own[0].read(begin + at, max(0, min(length, end - begin - at)))
+
+        return self._read(part)
 
     def position(self) -> str:
         """Return the position behind the last record, for `follow`."""
@@ -198,7 +230,7 @@ def find_folders(root: Path, names: Collection[str]) -> list[Path]:
     Raises:
         HomeError: a part of the path is a link, or has another owner than the root.
     """
-    found = []
+    found: list[Path] = []
     for name in names:
         tenant, _, last = name.rpartition("/")
         try:
@@ -210,7 +242,8 @@ def find_folders(root: Path, names: Collection[str]) -> list[Path]:
             found.append(root / name)
         else:
             found.extend(root / tenant / one for one in sorted(present) if one.endswith(last[-11:]))
-    return found
+    # Another host's folder has the same digest: it leads to the one that is here.
+    return list(dict.fromkeys(found))
 
 
 def _looked(pieces: list[Piece], most: int = SCAN_BYTES) -> list[Piece]:
@@ -219,6 +252,15 @@ def _looked(pieces: list[Piece], most: int = SCAN_BYTES) -> list[Piece]:
         if piece.unindexed:
             piece.look_through(most)
     return pieces
+
+
+def _last(pieces: list[Piece], wanted: Filter, count: int, *, raw: bool, max_bytes: int) -> list[Line]:
+    _looked(pieces, _FIRST_LOOK if wanted.takes_all else SCAN_BYTES)
+    found = _limited(backward(pieces, wanted, count), count, max_bytes)
+    if len(found) < count and any(piece.unindexed > _FIRST_LOOK for piece in pieces):
+        found = _limited(backward(_looked(pieces), wanted, count), count, max_bytes)
+    found.reverse()
+    return lines(found, raw=raw)
 
 
 def _limited(places: Iterator[Place], count: int, max_bytes: int) -> list[Place]:

@@ -13,6 +13,7 @@ from plet_celery import events
 from plet_celery.events import Event
 from plet_celery.logfiles.state import Attempt, Run, State
 from plet_celery.logfiles.trace import Facts
+from plet_celery.paths import run_digest
 
 RUNS_MAX: Final = 20_000
 ENDED_MAX: Final = 256
@@ -66,6 +67,18 @@ class Registry:
             runs.pop(run.id, None)
         if run.id in self._state.damaged:
             self._state.damaged.remove(run.id)
+
+    def forget_digest(self, digest: str) -> bool:
+        """Forget all that is kept of a run, its strays too; tell whether there was anything."""
+        state = self._state
+        every = {**state.quiet, **state.ended, **state.runs}
+        found = [run for run in every.values() if _has_digest(run, digest)]
+        for run in found:
+            self.forget(run)
+        strays = [run for run in self._stray_runs if run is not None and run_digest(run) == digest]
+        for one in strays:
+            self.strays_of(one)
+        return bool(found or strays)
 
     def spoke(self, run: Run) -> None:
         """Move a run that ended in silence, and has got a folder after all."""
@@ -158,6 +171,10 @@ def _declared(data: dict[str, Any]) -> dict[int, str]:
 
 def _size(event: Event) -> int:
     return 200 + len(str(event.data))
+
+
+def _has_digest(run: Run, digest: str) -> bool:
+    return run.folder[-10:] == digest if run.folder is not None else run_digest(run.id) == digest
 
 
 def _trim(runs: dict[str, Run], most: int) -> None:

@@ -42,23 +42,28 @@ def last_number(pieces: list[Piece], attempt: int) -> int:
     return 0
 
 
-def backward(pieces: list[Piece], wanted: Filter, hint: int) -> Iterator[Place]:
-    """Yield the wanted records, newest first; `hint` is how many will be looked at, probably."""
+def backward(pieces: list[Piece], wanted: Filter, hint: int, *, before: int | None = None) -> Iterator[Place]:
+    """Yield the wanted records, newest first; `hint` is how many will be looked at, probably.
+
+    Args:
+        before: only those that lie before this line of the one attempt that is wanted.
+    """
     size = max(1, min(hint, _BLOCK)) if wanted.takes_all else _BLOCK
     for piece in reversed(pieces):
         if piece.attempt is not None and wanted.attempt not in (None, piece.attempt):
             continue
-        at = piece.count
+        at = piece.count if before is None else _place_before(piece, wanted.attempt or 0, before)
         while at > 0:
             first = max(0, at - size)
             for _, entry in reversed(piece.matching(first, at - first, wanted)):
-                yield piece, entry
+                if before is None or entry.number < before:
+                    yield piece, entry
             at = first
             if _is_past(piece, at, wanted):
                 break
         if piece.attempt is not None and piece.count:
             gap = gap_before(pieces, piece)
-            if gap is not None and wanted.takes(gap):
+            if gap is not None and wanted.takes(gap) and (before is None or gap.number < before):
                 yield None, gap
 
 
@@ -94,6 +99,19 @@ def place_at(piece: Piece, offset: int) -> int:
     return low - 1
 
 
+def stretch(piece: Piece, attempt: int | None, first: int = 0) -> tuple[int, int] | None:
+    """Return the bytes of a piece in which an attempt lies from line `first` on.
+
+    None: they do not lie together, or nothing is known of it.
+    """
+    if attempt is None or not piece.count or piece.entry(piece.count - 1).is_mixed:
+        return None
+    begin, behind = piece.place_of(attempt, first), piece.place_of(attempt + 1, 0)
+    if begin >= behind:
+        return 0, 0
+    return piece.entry(begin).offset, piece.entry(behind - 1).end
+
+
 def gap_before(pieces: list[Piece], part: Piece, *, known: int = 0) -> Entry | None:
     """Return an entry for the lines that are missing before a tail part; None when there are none.
 
@@ -115,6 +133,13 @@ def gap_between(number: int, entry: Entry) -> Entry | None:
     if missing <= 0:
         return None
     return Entry(0, entry.at, number, missing, entry.attempt, 0, 30, index.PLET, index.VALID | index.GAP)
+
+
+def _place_before(piece: Piece, attempt: int, number: int) -> int:
+    """Return the place behind the last record that may lie before a line."""
+    if piece.count and piece.entry(piece.count - 1).is_mixed:
+        return piece.count  # not sorted: it is only known by looking
+    return piece.place_of(attempt, number)
 
 
 def _is_past(piece: Piece, at: int, wanted: Filter) -> bool:

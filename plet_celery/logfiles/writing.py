@@ -56,6 +56,7 @@ class LogFiles:
         self.skipped = 0
         """Events that could not be written because of what they hold."""
         self._clean = False
+        self._touched: set[str] = set()
         self._recover()
 
     def positions(self) -> dict[str, tuple[int, int]]:
@@ -101,14 +102,23 @@ class LogFiles:
     def remove(self, folder: str) -> bool:
         """Remove a run's folder (relative to the root), as retention asks; False when it is not there.
 
+        What the checkpoint remembers of the run goes, too.
+
         Raises:
             HomeError: the path leads through a link or to something that no run has made.
         """
-        for run in self._folders():
-            if run.folder == folder:
-                self._recorder.runs.forget(run)
-                self._files.close()
+        if not self._clean:
+            self._recover()
+        if self._recorder.runs.forget_digest(folder[-10:]):
+            self._files.close()
+            # No batch is under way, so the undo record is that of an earlier one: it stays invalid.
+            state.save(self._directory, state.STATE_FILE, self._state)
         return remove_folder(self._root, folder)
+
+    def take_touched(self) -> set[str]:
+        """Return the folders (relative to the root) that have changed since the last call."""
+        touched, self._touched = self._touched, set()
+        return touched
 
     def folder(self, run_id: str) -> str | None:
         """Return the folder (relative to the root) of a run that may still say something."""
@@ -177,6 +187,7 @@ class LogFiles:
     def _commit(self) -> None:
         self._state.sequence += 1
         state.save(self._directory, state.STATE_FILE, self._state)
+        self._touched |= self._files.folders()
         self._files.done()
         self._remove()
         self._clean = True

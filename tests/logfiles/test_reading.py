@@ -15,7 +15,7 @@ from logfile_events import Story, batches, busy_story
 
 from plet_celery import events
 from plet_celery.errors import LogNotFound
-from plet_celery.logfiles import Line, LogFiles, LogLimits, RunLog
+from plet_celery.logfiles import Line, LogFiles, LogLimits, RunLog, find_folders
 from plet_celery.logfiles.index import SIZE
 
 
@@ -78,6 +78,24 @@ def test_pages_meet_without_a_hole(folder: Path) -> None:
     assert numbers(pages) == list(range(1, 301))
 
 
+def test_lines_before_a_line(folder: Path) -> None:
+    log = RunLog(folder)
+
+    assert numbers(log.before(10, 3, attempt=1)) == [7, 8, 9]
+    assert numbers(log.before(300, 2, attempt=1, level=40)) == [100, 200]
+    assert numbers(log.before(9999, 1, attempt=2)) == [50]
+    assert log.before(1, 9, attempt=2) == log.range(1, 1, attempt=2)[:-1]
+    assert numbers(log.range(190, 100, attempt=1, stage=[1, 7])) == list(range(190, 201))
+
+
+def test_the_folder_of_another_host_is_not_this_ones_twice(folder: Path) -> None:
+    other = folder.with_name(f"20300101_000000_api{folder.name[-11:]}")
+
+    names = [str(one.relative_to(folder.parents[1])) for one in (folder, other)]
+
+    assert find_folders(folder.parents[1], names) == [folder]
+
+
 def test_the_last_number_is_the_count(folder: Path) -> None:
     log = RunLog(folder)
 
@@ -118,6 +136,14 @@ def test_search_counts_beyond_its_limit(folder: Path) -> None:
     assert log.search("").count == 0
 
 
+def test_a_search_from_a_line_and_through_one_attempt(folder: Path) -> None:
+    log = RunLog(folder)
+
+    assert numbers(log.search("first", attempt=1, start=299).lines) == [299, 300]
+    assert log.search("first", attempt=2).count == 0
+    assert numbers(log.search("first", streams=["stdout"], limit=2).lines) == [5, 10]
+
+
 def test_search_sees_the_text_only(folder: Path) -> None:
     assert RunLog(folder).search("[DEBUG]").count == 0
     assert RunLog(folder).search("[shop]").count == 0
@@ -127,6 +153,7 @@ def test_search_ends_in_time(folder: Path) -> None:
     found = RunLog(folder).search("first", seconds=0.0)
 
     assert not found.complete
+    assert found.reached == (1, 0)
 
 
 def test_search_finds_what_is_escaped_and_what_crosses_a_block(home: Any) -> None:

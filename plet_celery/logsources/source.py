@@ -1,19 +1,22 @@
-"""Where a run's log is read from: this host's log folder, else what the store kept.
+"""Where a run's log is read from: this host's log folder, else its copy in the mirror, else the store.
 
-A run that went on on another host is read from both: its attempts here from the files, the others
-from the store.
+A run that went on on another host is read from several: its attempts here from the files, the others
+from their copies, and what no file has from what the store kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from plet_celery.errors import HomeError, LogNotFound
 from plet_celery.logfiles import Line, RunLog, find_folders
+from plet_celery.mirror_copies import places
 from plet_celery.store import Store, queries
-from plet_celery.store.records import LogLine, Run
+from plet_celery.store.logs import journals_of
+from plet_celery.store.records import Attempt, LogLine, Run
 
 # A log of 64 MiB (plet_run_max_log_bytes) is the largest there is; a page keeps memory small.
 _TAIL_BYTES: Final = 64 << 20
@@ -27,6 +30,7 @@ class LogSource:
 
     Attributes:
         is_local: a folder of the run is on this host.
+        copies: the folders that are read from the mirror.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class LogSource:
         store: Store,
         run: Run,
         *,
+        mirror: str | None = None,
         stage: str | None = None,
         level: int | None = None,
         since: float | None = None,
@@ -43,12 +48,14 @@ class LogSource:
 
         Args:
             runs: the root of the log folders (`home/runs`).
+            mirror: the shared folder with copies of other hosts' log folders (`plet_mirror`).
             stage: only lines of this stage and those within it, by name or number.
             level: lowest level, as a number of `logging`.
             since: earliest wall time.
         """
         self.run_id = run.id
         self._runs = runs
+        self._mirror = Path(mirror) if mirror else None
         self._store = store
         self._run = run
         self._stage = stage
@@ -72,10 +79,12 @@ class LogSource:
             yield from stored
             for folder in self._folders:
                 yield from self._followed(folder)
+            yield from self._behind()
             return
         found = list(stored)
         for folder in self._folders:
             found += self._last(folder, count)
+        found += self._behind()
         found.sort(key=lambda line: line.attempt)
         found = found[len(found) - min(count, len(found)) :]
         self._seen.update(map(_key, found))
@@ -116,20 +125,57 @@ class LogSource:
     def _look(self) -> None:
         """Learn which folders are here, which attempts are not, and what the stages are called."""
         attempts = queries.attempts(self._store, self.run_id)
-        try:
-            self._folders = find_folders(self._runs, self._run.log_folders) if self._runs.is_dir() else []
-        except HomeError:
-            self._folders = []  # not ours to read: what the store kept is
+        self._folders = folders_in(self._runs, self._run.log_folders)
         self.is_local = bool(self._folders)
         here = {str(folder.relative_to(self._runs)) for folder in self._folders}
-        self._elsewhere = {one.number for one in attempts if one.log_folder not in here}
+        away = [one for one in attempts if one.log_folder not in here]
         if len(self._run.log_folders) == len(self._folders):
-            self._elsewhere = set()
+            away = []
+        self._copied = self._find_copies(away)
+        self.copies = list(dict.fromkeys(self._copied.values()))
+        self._folders += self.copies
+        self._elsewhere = {one.number for one in away} - self._copied.keys()
         numbers = {one.id: one.number for one in attempts}
         stages = queries.stages(self._store, self.run_id)
         self._names = {(numbers.get(one.attempt_id, 0), one.number): one.name for one in stages}
         parents = {(numbers.get(one.attempt_id, 0), one.number): one.parent for one in stages}
-        self._pairs = _within(self._stage, self._names, parents) if self._stage is not None else set()
+        self._pairs = stages_within(self._stage, self._names, parents) if self._stage is not None else set()
+
+    @property
+    def as_of(self) -> float | None:
+        """When the mirror's copies were last written to; None when none is read."""
+        return copied_at(self.copies)
+
+    def _find_copies(self, away: Sequence[Attempt]) -> dict[int, Path]:
+        """Return the copies of attempts whose folders are not here, by their ordinals."""
+        wanted = [one for one in away if one.log_folder is not None]
+        if self._mirror is None or not wanted:
+            return {}
+        journals = journals_of(self._store, self.run_id)
+        found: dict[int, Path] = {}
+        for one in wanted:
+            journal, _ = journals.get(one.id, ("", ""))
+            for place in places(self._mirror, journal) if journal else []:
+                for folder in folders_in(place, [one.log_folder or ""]):
+                    found[one.number] = folder
+        return found
+
+    def _behind(self) -> list[LogLine]:
+        """Return what the store kept of lines that have not reached the mirror, with the gap before them."""
+        found: list[LogLine] = []
+        for number, folder in sorted(self._copied.items()):
+            try:
+                last = RunLog(folder).line_count(number)
+            except LogNotFound:
+                last = 0
+            kept = queries.stored_log(self._store, self.run_id, attempt=number)
+            later = [line for line in kept if line.line > last and line.stream != "gap"]
+            if later and later[0].line > last + 1:
+                found.append(_gap(number, last + 1, later[0].line - last - 1, later[0].at))
+            found += later
+        found = [line for line in found if line.stream == "gap" or self._wants(line)]
+        self._seen.update(map(_key, found))
+        return found
 
     def _whole(self, folder: Path) -> Iterator[LogLine]:
         more = True
@@ -166,7 +212,7 @@ class LogSource:
         return sorted(lines, key=lambda line: (line.attempt, line.line))
 
     def _stored(self) -> list[LogLine]:
-        if not self.is_local:
+        if not self._folders:
             return list(queries.stored_log(self._store, self.run_id))
         return [
             line
@@ -175,7 +221,7 @@ class LogSource:
         ]
 
     def _wanted(self, lines: Iterable[Line]) -> Iterator[LogLine]:
-        return (line for line in map(_as_log_line, lines) if self._wants(line))
+        return (line for line in map(as_log_line, lines) if self._wants(line))
 
     def _wants(self, line: LogLine) -> bool:
         return (
@@ -185,7 +231,29 @@ class LogSource:
         )
 
 
-def _within(
+def folders_in(root: Path, names: Sequence[str]) -> list[Path]:
+    """Return those of a run's log folders that can be read below a root; none where they cannot be read."""
+    try:
+        return find_folders(root, names) if root.is_dir() else []
+    except (HomeError, OSError):
+        return []
+
+
+def copied_at(copies: Iterable[Path]) -> float | None:
+    """Return up to when folders in the mirror are complete: the last write to the oldest of them."""
+    times = []
+    for folder in copies:
+        with contextlib.suppress(OSError, ValueError):
+            times.append(max(file.stat(follow_symlinks=False).st_mtime for file in folder.iterdir()))
+    return min(times, default=None)
+
+
+def _gap(attempt: int, line: int, count: int, at: float) -> LogLine:
+    text = f"— {count} lines have not reached the mirror —"
+    return LogLine(attempt=attempt, line=line, at=at, level=0, stream="gap", text=text)
+
+
+def stages_within(
     wanted: str, names: dict[tuple[int, int], str], parents: dict[tuple[int, int], int | None]
 ) -> set[tuple[int, int]]:
     """Return (attempt, number) of the stages of this name or number, and of all within them."""
@@ -197,7 +265,8 @@ def _within(
     return found
 
 
-def _as_log_line(line: Line) -> LogLine:
+def as_log_line(line: Line) -> LogLine:
+    """Return a line of a file as readers of either source get it."""
     return LogLine(
         attempt=line.attempt,
         line=line.line,
