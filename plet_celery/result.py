@@ -133,9 +133,10 @@ class TrackedResult(AsyncResult[Any]):
         run = self._run(fresh)
         if run is None:
             return []
-        from plet_celery.log_source import LogSource
+        from plet_celery.logsources.source import LogSource
 
-        return LogSource(self._places.runs, self._store(), run).tail(tail)
+        mirror = self._places.settings.mirror
+        return LogSource(self._places.runs, self._store(), run, mirror=mirror).tail(tail)
 
     def catch_up(self, fresh: float) -> bool:
         """Wait at most `fresh` seconds until the store knows the end of a finished result.

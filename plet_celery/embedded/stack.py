@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -35,6 +37,8 @@ UP_FOLDER: Final = "up"
 START_SECONDS: Final = 15.0
 _TICK = 0.05
 _LOCK_NAME = "lock"
+_WEB_ADDRESS: Final = "127.0.0.1"
+_WEB_PORTS: Final = range(5555, 5655)
 # Warm, then cold, then not asked any more. A cold stop still has the last events stored.
 _WORKER_PATIENCE: Final[Patience] = ((signal.SIGTERM, 10.0), (signal.SIGQUIT, 15.0))
 
@@ -141,6 +145,17 @@ class Stack:
         self._say("beat", f"process {beat.process.pid}")
         self._await_shipper()
 
+    def start_web(self) -> None:
+        """Start Flower with plet's pages on this machine's own address, at the first free port from 5555 on.
+
+        Raises:
+            ServiceFailed: it did not start, or no port is free; says its last lines.
+        """
+        port = free_port(_WEB_ADDRESS, _WEB_PORTS)
+        part = self._start_program("flower", f"--address={_WEB_ADDRESS}", f"--port={port}")
+        self._await(part, lambda: _visited(part.log) is not None)
+        self._say("web", f"{_visited(part.log)}plet/")
+
     def check(self) -> None:
         """Look whether all goes on; loops that wait call this.
 
@@ -155,12 +170,15 @@ class Stack:
             )
 
     def _start(self, name: str, *words: str, patience: Patience = GENTLE) -> Part:
+        return self._start_program(name, *words, "-l", "INFO", patience=patience)
+
+    def _start_program(self, name: str, *words: str, patience: Patience = GENTLE) -> Part:
         # -P: the working directory may hold a celery.py of the project.
         program = [sys.executable, "-P", "-m", "celery", "-A", self._blueprint.app]
         with self._stopping.shield():
             return self._parts.start(
                 name,
-                [*program, name, *words, "-l", "INFO"],
+                [*program, name, *words],
                 environ={"PYTHONUNBUFFERED": "1"},
                 patience=patience,
             )
@@ -245,6 +263,34 @@ def _take_lock(path: Path) -> int:
             f"this project is up already ({path} is locked); end that one, or set PLET_HOME to another folder"
         ) from None
     return lock
+
+
+def free_port(address: str, ports: range) -> int:
+    """Return the first port that nobody listens on.
+
+    Raises:
+        ServiceFailed: all are taken.
+    """
+    for port in ports:
+        with socket.socket() as probe:
+            # As servers do it: a port whose last connections are only just over is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+                return port
+            except OSError:
+                continue
+    raise ServiceFailed(
+        f"web: every port from {ports[0]} to {ports[-1]} is taken; end what listens there, or use --no-web"
+    )
+
+
+def _visited(log: Path) -> str | None:
+    """Return the address that Flower names in its output, ending in a slash, once it does."""
+    for line in last_lines(log, 200):
+        if found := re.search(r"Visit me at (https?://\S+)", line):
+            return found[1].rstrip("/") + "/"
+    return None
 
 
 def _is_served(journal: Path) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -106,20 +106,32 @@ def stage_bars(stages: Sequence[Any], *, now: float) -> list[StageBar]:
         stages: records with the fields of `Stage`.
         now: what the elapsed time of a running stage counts to.
     """
-    by_number = {stage.number: stage for stage in stages}
+    return [_bar(stage, min(depth, _DEPTH_SHOWN), now) for stage, depth in in_tree_order(stages)]
+
+
+def in_tree_order(
+    stages: Sequence[Any], *, key: Callable[[Any], Any] = lambda stage: stage.number
+) -> list[tuple[Any, int]]:
+    """Return the stages of one attempt, each under the one that encloses it, with its depth from 0.
+
+    Args:
+        key: what stages in the same one are ordered by.
+    """
+    known = {stage.number for stage in stages}
     inner: dict[int, list[Any]] = {}
-    for stage in sorted(stages, key=lambda one: one.number):
+    for stage in sorted(stages, key=key):
         # An enclosing stage was started before; anything else is damage and stands at the top.
         parent = stage.parent or 0
-        if parent not in by_number or parent >= stage.number:
+        if parent not in known or parent >= stage.number:
             parent = 0
         inner.setdefault(parent, []).append(stage)
     shown = []
-    waiting = [(stage, 0) for stage in reversed(inner.get(0, []))]
+    # Taken out once: a stage that says no number is 0, like the top, and must not hold itself.
+    waiting = [(stage, 0) for stage in reversed(inner.pop(0, []))]
     while waiting:
         stage, depth = waiting.pop()
-        shown.append(_bar(stage, min(depth, _DEPTH_SHOWN), now))
-        waiting.extend((child, depth + 1) for child in reversed(inner.get(stage.number, [])))
+        shown.append((stage, depth))
+        waiting.extend((child, depth + 1) for child in reversed(inner.pop(stage.number, [])))
     return shown
 
 
@@ -131,15 +143,15 @@ def groups(children: Iterable[Any]) -> list[Group]:
         states.setdefault(run.task, Counter())[run.state] += 1
         done[run.task] += 100 if run.state in ENDS else max(0, min(100, run.percent or 0))
     return [
-        Group(task, found.total(), _ordered(found), done[task] / 100 / found.total())
+        Group(task, found.total(), in_order(found), done[task] / 100 / found.total())
         for task, found in states.items()
     ]
 
 
-def _ordered(states: Counter[str]) -> dict[str, int]:
-    """Return the counts in one order, whichever child came first: done, under way, the rest."""
+def in_order(states: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts in one order, whichever came first: done, under way, the rest."""
     first = ("succeeded", "running", "retrying", "queued")
-    return {state: states[state] for state in (*first, *sorted(set(states) - {*first})) if states[state]}
+    return {state: states[state] for state in (*first, *sorted(set(states) - {*first})) if states.get(state)}
 
 
 def fit(bars: Sequence[StageBar], rows: int) -> list[StageBar | Fold]:
@@ -150,11 +162,7 @@ def fit(bars: Sequence[StageBar], rows: int) -> list[StageBar | Fold]:
     """
     if len(bars) <= rows:
         return list(bars)
-    focus = max((i for i, bar in enumerate(bars) if bar.state == "running"), default=len(bars) - 1)
-    ranked = sorted(
-        range(len(bars)), key=lambda i: (bars[i].state not in ("running", "failed"), abs(i - focus))
-    )
-    kept = set(ranked[: max(1, rows - 2)])
+    kept = worth_showing([bar.state for bar in bars], rows)
     shown: list[StageBar | Fold] = []
     hidden: list[StageBar] = []
     for index, bar in enumerate(bars):
@@ -165,6 +173,15 @@ def fit(bars: Sequence[StageBar], rows: int) -> list[StageBar | Fold]:
         hidden = []
         shown.append(bar)
     return shown + _folded(hidden)
+
+
+def worth_showing(states: Sequence[str], rows: int) -> set[int]:
+    """Return the places of about `rows` rows to keep: what is going on or failed, and its surroundings."""
+    focus = max((i for i, state in enumerate(states) if state == "running"), default=len(states) - 1)
+    ranked = sorted(
+        range(len(states)), key=lambda i: (states[i] not in ("running", "failed"), abs(i - focus))
+    )
+    return set(ranked[: max(1, rows - 2)])
 
 
 def _folded(bars: list[StageBar]) -> list[StageBar | Fold]:

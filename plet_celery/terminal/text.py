@@ -83,6 +83,15 @@ def short_span(seconds: float | None) -> str:
     return f"{total // _DAY}d{total // _HOUR % 24:02}h"
 
 
+def size(count: float) -> str:
+    """Return bytes for people: `812 B`, `3.4 MiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
 @dataclass(frozen=True)
 class Clock:
     """Turns points in time into words."""

@@ -19,6 +19,8 @@ from waiting import wait_until
 
 from plet_celery.embedded.valkey import Valkey
 
+pytestmark = pytest.mark.slow
+
 PROJECT = """
 import os, threading
 from pathlib import Path

@@ -1,0 +1,396 @@
+"""The base of every page: deny by default, our headers, our way of reading arguments, regions.
+
+A page is made of regions. Each is asked for on its own in a thread, has its own error, and can be
+fetched alone (`?region=name`), where an unchanged one is a 304.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from http import HTTPStatus
+from typing import Any, ClassVar, Final, TypeVar
+from urllib.parse import urlencode
+
+from flower.utils.authentication import authenticate
+from flower.views import BaseHandler
+from tornado.escape import url_escape
+from tornado.template import BaseLoader
+from tornado.web import HTTPError
+
+from plet_celery import __version__
+from plet_celery.errors import PletError, SettingsError, StoreError
+from plet_celery.places import Places
+from plet_celery.store import Store, queries
+from plet_celery.web import access, frame, moments
+from plet_celery.web.access import Viewer
+from plet_celery.web.desk import Desk, desk_of
+from plet_celery.web.moments import Reader
+from plet_celery.web.pool import Busy
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+CSP: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+SAFE_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": CSP,
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_HEADERS: Final = SAFE_HEADERS | {
+    # Our own ETag is asked for each time; what a browser kept must not be shown to another user.
+    "Cache-Control": "no-store",
+    "Vary": "Cookie, Authorization",
+}
+_ARGUMENT_MAX: Final = 1000
+_ZONE_COOKIE: Final = "plet_tz"
+_YEAR: Final = 365
+_PASSING: Final = frozenset({"region", "position"})
+"""Arguments that say how a page is fetched, not what it shows."""
+_HOSTS: Final = 1000
+_SILENT: Final = 3
+
+Region = Callable[[], str]
+"""Returns a fragment; called in a thread."""
+
+
+class PletHandler(BaseHandler):  # type: ignore[misc]
+    """A page or file of ours. A subclass says which right it takes: there is no default."""
+
+    right: ClassVar[str]
+    """The right that every request needs."""
+    viewer: Viewer = Viewer(None, frozenset(), ())
+    """Nobody, until it is known who asks: errors before that are told in a page, too."""
+    file_regions: ClassVar[frozenset[str]] = frozenset()
+    """Regions that read files of this host or of the mirror."""
+    kept_regions: ClassVar[frozenset[str]] = frozenset()
+    """Regions that tell of the store alone: while nothing changes in it, they are not made anew."""
+    _mark: asyncio.Future[tuple[float, ...]] | None = None
+    exposure: str = ""
+    """What the page says where everybody sees it."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse a handler that does not say whom it serves."""
+        super().__init_subclass__(**options)
+        if getattr(cls, "right", None) not in access.RIGHTS:
+            raise TypeError(f"{cls.__name__} needs a right: one of {sorted(access.RIGHTS)}")
+        if "prepare" in cls.__dict__:
+            raise TypeError(f"{cls.__name__} has a prepare of its own: who may see it is decided here")
+
+    def set_default_headers(self) -> None:
+        """Set our headers, none of Flower's: no page of ours may be read across origins."""
+        for name, value in _HEADERS.items():
+            self.set_header(name, value)
+
+    def create_template_loader(self, template_path: str) -> BaseLoader:
+        """Return the loader that knows our templates, whatever Flower has."""
+        found: BaseLoader = self.desk.loader(template_path)
+        return found
+
+    def options(self, *args: str, **kwargs: str) -> None:
+        """Refuse what Flower answers to anybody."""
+        raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED)
+
+    @property
+    def desk(self) -> Desk:
+        """What all requests of this Flower share."""
+        return desk_of(self.capp)
+
+    @property
+    def store(self) -> Store:
+        """The store, opened for reading."""
+        return self.desk.store
+
+    @property
+    def places(self) -> Places:
+        """Where the project's things live."""
+        return self.desk.places
+
+    async def prepare(self) -> None:
+        """Let nobody in who may not see what this handler serves."""
+        options = self.application.options
+        has_auth = bool(options.basic_auth or options.auth)
+        fault, is_open = self._is_open()
+        where: dict[str, Any] = {
+            "has_auth": has_auth,
+            "address": options.address,
+            "is_socket": bool(options.unix_socket),
+            "is_open": is_open,
+        }
+        forwarded = access.is_forwarded(self.request.headers)
+        reason = access.refusal(host=self.request.host, is_forwarded=forwarded, **where)
+        if reason is not None:
+            raise HTTPError(HTTPStatus.FORBIDDEN, reason)
+        user = self._verified_user() if has_auth else None
+        # Flower's frame asks for it, and its own way fails where a basic-auth name is not ASCII.
+        self.current_user = user if has_auth else True
+        if has_auth and user is None:
+            self._ask_to_log_in()
+            return
+        if fault is not None:
+            raise fault
+        self.exposure = access.exposure(**where)
+        if self.exposure:
+            self.desk.warn_once(self.exposure)
+        self.viewer = await self._asked_viewer(user)
+        if not self.viewer.may("runs") or not self.viewer.may(self.right):
+            raise HTTPError(HTTPStatus.FORBIDDEN, f"{user or 'you'} may not see this: {self.right}")
+
+    def words(self, name: str, default: str = "") -> str:
+        """Return an argument of the URL as it was sent: Flower's own reader escapes it for HTML."""
+        return str(self.get_query_argument(name, default) or default)[:_ARGUMENT_MAX]
+
+    @property
+    def given(self) -> dict[str, list[str]]:
+        """All arguments of the URL."""
+        return {
+            name: [one[:_ARGUMENT_MAX] for one in self.get_query_arguments(name)]
+            for name in self.request.query_arguments
+        }
+
+    @property
+    def reader(self) -> Reader:
+        """When and in which zone this is read: `?tz=`, else what the browser remembers."""
+        asked = self.words("tz") or self.get_cookie(_ZONE_COOKIE, "") or ""
+        return Reader(time.time(), asked if asked in moments.ZONES else "utc")
+
+    def in_pool(self, job: Callable[[], T]) -> Awaitable[T]:
+        """Return what `job` returns, from a thread, in a bounded time."""
+        return self.desk.pool.run(job)
+
+    def change_mark(self) -> Awaitable[tuple[float, ...]]:
+        """Return what marks the store's changes; one question for all regions of a request."""
+        if self._mark is None:
+            self._mark = asyncio.ensure_future(self.in_pool(lambda: queries.change_mark(self.store)))
+        return self._mark
+
+    def plet_url(self, *parts: str) -> str:
+        """Return the URL of a page of ours, with Flower's prefix: `plet_url("runs", run_id)`."""
+        return self.desk.url(self.reverse_url("plet"), *parts)
+
+    def run_url(self, run_id: str) -> str:
+        """Return the URL of a run's page."""
+        return self.plet_url("runs", run_id)
+
+    def here(self, **changes: str | int | None) -> str:
+        """Return this page's address with other arguments; None leaves one out."""
+        given = {name: values for name, values in self.given.items() if name not in _PASSING}
+        for name, value in changes.items():
+            given[name] = [] if value is None else [str(value)]
+        return "?" + urlencode([(name, one) for name, values in given.items() for one in values])
+
+    def part(self, name: str, **namespace: Any) -> str:
+        """Return one of our templates as a fragment; safe in any thread."""
+        words = {"plet_url": self.plet_url, "run_url": self.run_url, "here": self.here}
+        return frame.fragment(name, **words, **namespace)
+
+    def show(self, template: str, **namespace: Any) -> None:
+        """Send a page in Flower's frame."""
+        if asked := self.words("tz"):
+            zone = asked if asked in moments.ZONES else "utc"
+            self.set_cookie(_ZONE_COOKIE, zone, expires_days=_YEAR, samesite="Lax", path="/")
+        reader = self.reader
+        ours = moments.WORDS | {"plet_url": self.plet_url, "here": self.here, "asset": self._asset}
+        html = self.render_string(
+            f"plet/{template}",
+            url_prefix=self.application.options.url_prefix,  # Flower's frame asks for it
+            version=__version__,
+            viewer=self.viewer,
+            exposure=self.exposure,
+            reader=reader,
+            **ours,
+            **namespace,
+        ).decode()
+        self.finish(moments.fill(html, reader))
+
+    async def regions(self, found: Mapping[str, Region | PletError]) -> dict[str, str]:
+        """Return every region as a fragment, each with its own error instead where it has one."""
+        fragments = await asyncio.gather(*(self._region(name, one) for name, one in found.items()))
+        return dict(zip(found, fragments, strict=True))
+
+    async def send_region(self, found: Mapping[str, Region | PletError]) -> None:
+        """Send the region that is asked for alone, or 304."""
+        name = self.words("region")
+        if name not in found:
+            raise HTTPError(HTTPStatus.NOT_FOUND, f"no region {name[:40]!r} on this page")
+        fragment = await self._region(name, found[name])
+        reader = self.reader
+        tag = hashlib.blake2b(f"{reader.zone}\n{fragment}".encode("utf-8", "replace"), digest_size=12)
+        self.set_header("Etag", f'"{tag.hexdigest()}"')
+        self.set_header("Cache-Control", "private, no-cache")
+        if self.check_etag_header():
+            self.set_status(HTTPStatus.NOT_MODIFIED)
+            self.finish()
+            return
+        self.finish(moments.fill(fragment, reader))
+
+    def footer(self) -> str:
+        """Say how far behind what is shown is: the footer of every page."""
+        hosts = queries.list_hosts(self.store, limit=_HOSTS)
+        silent = [one for one in hosts if one.unreachable_since is not None]
+        return self.part(
+            "footer.html",
+            as_of=queries.as_of(self.store),
+            since=queries.recorded_since(self.store),
+            backlog=sum(one.backlog_bytes or 0 for one in hosts if one.left_at is None),
+            silent=silent[:_SILENT] if self.viewer.tenants is None else [],
+            more_silent=max(0, len(silent) - _SILENT) if self.viewer.tenants is None else 0,
+        )
+
+    def region_key(self, name: str) -> Hashable:
+        """Return what a region of this page is kept under: who asks for what, however it is fetched."""
+        given = [(key, tuple(values)) for key, values in self.given.items() if key not in _PASSING]
+        return (self.viewer, self.request.path, name, self.reader.zone, tuple(sorted(given)))
+
+    async def _region(self, name: str, make: Region | PletError) -> str:
+        key = self.region_key(name)
+        pool = self.desk.files if name in self.file_regions else self.desk.pool
+        answers = self.desk.answers
+        mark: Hashable = None
+        try:
+            if isinstance(make, PletError):
+                raise make
+            if name in self.kept_regions:
+                # Asked before the region is: what changes in between makes it anew the next time.
+                mark = await self.change_mark()
+                kept = answers.again(key, mark, time.time())
+                if kept is not None:
+                    return kept
+            made = await pool.run(make)
+        except PletError as error:
+            self.desk.warn_now_and_then(str(error))
+            return answers.with_trouble(key, self._told(error))
+        except Exception as error:
+            log.error("a region failed: region=%s id=%s", name, _mark_of(error), exc_info=error)
+            return answers.with_trouble(key, f"an error of ours, in Flower's log as {_mark_of(error)}")
+        answers.keep(key, made, time.time(), mark)
+        return made
+
+    def _told(self, error: PletError) -> str:
+        """Return an error in words: where the store is, is for those who see all of it."""
+        if isinstance(error, StoreError) and self.viewer.tenants is not None:
+            return "the store does not answer; Flower's log says why"
+        return str(error)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Send what went wrong in a sentence: no trace, no settings."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        is_part = "region" in self.request.query_arguments
+        if status_code == HTTPStatus.BAD_REQUEST:
+            # What cannot be read must not fail the page that says so.
+            self.request.query_arguments = {}
+        if not hasattr(self, "_current_user"):
+            self.current_user = None  # Flower's frame asks; who is refused is not asked again
+        if status_code == HTTPStatus.UNAUTHORIZED:
+            self._say_unauthorized()
+            return
+        if isinstance(error, StoreError | Busy):
+            self.set_status(HTTPStatus.SERVICE_UNAVAILABLE)
+            self.set_header("Retry-After", "5")
+        if self.request.method == "HEAD" or is_part:
+            self.finish()
+            return
+        self.show("error.html", status=self.get_status(), text=self._why(error, status_code))
+
+    def _why(self, error: BaseException | None, status: int) -> str:
+        if isinstance(error, HTTPError):
+            return error.get_message() or HTTPStatus(status).phrase
+        if isinstance(error, StoreError | Busy | SettingsError):
+            return self._told(error)
+        return f"an error of ours, in Flower's log as {_mark_of(error)}"
+
+    def _say_unauthorized(self) -> None:
+        if self.application.options.basic_auth:
+            self.set_header("WWW-Authenticate", 'Basic realm="flower"')
+            self.finish("Access denied")
+        else:  # a browser would ask for a password that there is not
+            self.finish("Signed out; load the page again")
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """Log what is ours to mend; a store that is down is told to whoever looks."""
+        if isinstance(value, PletError):
+            self.desk.warn_now_and_then(f"path={self.request.path[:200]} {value}")
+        elif isinstance(value, HTTPError):
+            super().log_exception(typ, value, tb)
+        else:
+            log.error("page failed: path=%s id=%s", self.request.path, _mark_of(value), exc_info=value)
+
+    # Who asks
+
+    def _is_open(self) -> tuple[SettingsError | None, bool]:
+        """Return what is wrong with the settings, for those whom Flower lets in, and plet_insecure_open."""
+        try:
+            return None, self.places.settings.insecure_open
+        except SettingsError as error:
+            return error, False
+
+    async def _asked_viewer(self, user: str | None) -> Viewer:
+        settings = self.places.settings
+        if settings.rights_for is None and settings.tenants_for is None:
+            return access.viewer_of(user, None, None)
+        return await self.desk.rule_threads.run(lambda: self._viewer(user))
+
+    def _viewer(self, user: str | None) -> Viewer:
+        rights, tenants = self.desk.rules
+        try:
+            return access.viewer_of(user, rights, tenants)
+        except SettingsError as error:
+            log.error("nobody is let in: user=%s error=%s", user, error)
+            raise HTTPError(
+                HTTPStatus.FORBIDDEN, "the rules of this project let nobody in; see Flower's log"
+            ) from None
+        except Exception as error:
+            log.error("nobody is let in: user=%s id=%s", user, _mark_of(error), exc_info=error)
+            raise HTTPError(
+                HTTPStatus.FORBIDDEN, "the rules of this project failed; see Flower's log"
+            ) from None
+
+    def _verified_user(self) -> str | None:
+        options = self.application.options
+        name = self._basic_user(options.basic_auth) if options.basic_auth else None
+        if options.auth:
+            found = self.get_secure_cookie("user")
+            text = found.decode("utf-8", "replace") if found else ""
+            return text.lower() if text and authenticate(options.auth, text) else None
+        return name
+
+    def _basic_user(self, allowed: list[str]) -> str:
+        """Return the name of a basic-auth header whose credentials Flower knows."""
+        scheme, _, encoded = self.request.headers.get("Authorization", "").partition(" ")
+        try:
+            given = base64.b64decode(encoded.strip(), validate=True)
+        except ValueError:
+            given = b""
+        # Bytes: a name with letters beyond ASCII is one, too. All are compared, whatever fits first.
+        fits = [hmac.compare_digest(one.encode(), given) for one in allowed]
+        if scheme.lower() != "basic" or not any(fits):
+            raise HTTPError(HTTPStatus.UNAUTHORIZED)
+        return given.decode().partition(":")[0]
+
+    def _ask_to_log_in(self) -> None:
+        if self.request.method not in ("GET", "HEAD") or "region" in self.request.query_arguments:
+            raise HTTPError(HTTPStatus.UNAUTHORIZED)
+        self.redirect(f"{self.get_login_url()}?next={url_escape(self.request.uri or '')}")
+
+    def _asset(self, name: str) -> str:
+        return self.plet_url("static", name) + f"?v={self.desk.asset_mark(name)}"
+
+
+def _mark_of(error: BaseException | None) -> str:
+    """Return what names an error in the log and on the page."""
+    mark: str = getattr(error, "plet_mark", "") or uuid.uuid4().hex[:8]
+    if error is not None:
+        error.plet_mark = mark  # type: ignore[attr-defined]
+    return mark

@@ -1,0 +1,77 @@
+"""Every address of ours below `/plet/`, and what serves it."""
+
+from __future__ import annotations
+
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+from tornado.routing import URLSpec
+from tornado.web import HTTPError, StaticFileHandler, url
+
+from plet_celery.web.desk import STATIC
+from plet_celery.web.handler import SAFE_HEADERS, PletHandler
+from plet_celery.web.run import LogDownload, RunPage
+from plet_celery.web.runs import RunsPage
+from plet_celery.web.workers import WorkersPage
+
+
+class Bare(PletHandler):
+    """`/plet` is `/plet/`."""
+
+    right = "runs"
+
+    def get(self) -> None:
+        """Lead on to the list of runs."""
+        self.redirect(self.reverse_url("plet"))
+
+    head = get
+
+
+class NotHere(PletHandler):
+    """Whatever else is asked for below `/plet/`."""
+
+    right = "runs"
+
+    def get(self) -> None:
+        """Say that there is nothing."""
+        raise HTTPError(HTTPStatus.NOT_FOUND, "there is no such page here")
+
+    head = get
+
+
+class Asset(StaticFileHandler):
+    """Our style sheets and scripts: the only addresses that need no right, for they tell of nobody."""
+
+    def set_default_headers(self) -> None:
+        """Say that a file is what its name says, and nothing to be framed."""
+        for name, value in SAFE_HEADERS.items():
+            self.set_header(name, value)
+
+    async def get(self, path: str, include_body: bool = True) -> None:
+        """Send one of our files, whose names are known; no other name is looked for on the disk."""
+        if path not in _assets():
+            raise HTTPError(HTTPStatus.NOT_FOUND)
+        await super().get(path, include_body)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Send the status alone, in Flower's debug mode, too."""
+        self.finish()
+
+
+@cache
+def _assets() -> frozenset[str]:
+    return frozenset(file.relative_to(STATIC).as_posix() for file in STATIC.rglob("*") if file.is_file())
+
+
+def routes() -> list[URLSpec]:
+    """Return our routes, the list of runs first."""
+    return [
+        url(r"/plet/", RunsPage, name="plet"),
+        url(r"/plet", Bare),
+        url(r"/plet/runs/([^/]+)", RunPage, name="plet-run"),
+        url(r"/plet/runs/([^/]+)/log", LogDownload, name="plet-log"),
+        url(r"/plet/workers", WorkersPage, name="plet-workers"),
+        url(r"/plet/static/(.*)", Asset, {"path": str(STATIC)}, name="plet-static"),
+        url(r"/plet/.*", NotHere),
+    ]

@@ -1,0 +1,129 @@
+"""A real browser: Debian's Chromium, driven by Playwright, and visits to pages of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from busy_shop import BusyShop
+from flowers import RunningFlower
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Locator, Page, expect, sync_playwright
+from waiting import wait_until
+
+CHROMIUM: Final = Path("/usr/bin/chromium")
+INSTALL: Final = "apt install chromium"
+PLAIN_HOST: Final = "plain.example"
+"""A name of this machine that no browser takes for safe: what is served as it is served on plain HTTP."""
+_ARGUMENTS: Final = (
+    "--no-sandbox",  # tests run as root in containers
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-dev-shm-usage",
+    f"--host-resolver-rules=MAP {PLAIN_HOST} 127.0.0.1",
+)
+
+# Two cores are shared with servers and other tests.
+expect.set_options(timeout=20_000)
+
+
+@contextmanager
+def running_browser() -> Iterator[Browser]:
+    """Start Chromium without a window; end it then."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Visits:
+    """Pages that a test looks at, each in a profile of its own, and what they did that no page may do."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self.troubles: list[str] = []
+        """Dialogs, messages on the console, errors of scripts, requests to other hosts."""
+
+    def open(self, address: str, *, width: int = 1280, height: int = 900, **options: Any) -> Page:
+        """Open an address in a new profile; `options` are those of Playwright's `new_context`."""
+        context = self._browser.new_context(viewport={"width": width, "height": height}, **options)
+        context.set_default_timeout(20_000)
+        page = context.new_page()
+        host = urlsplit(address).netloc
+        page.on("console", self._listen)
+        page.on("pageerror", lambda error: self.troubles.append(f"error: {error}"))
+        page.on("dialog", self._dismiss)
+        page.on("request", lambda request: self._check(request.url, host))
+        page.goto(address)
+        return page
+
+    def close(self) -> None:
+        """Close all profiles."""
+        for context in self._browser.contexts:
+            context.close()
+
+    def _listen(self, said: ConsoleMessage) -> None:
+        # A hint that a header is of no use over plain HTTP.
+        if "Cross-Origin-Opener-Policy header has been ignored" not in said.text:
+            self.troubles.append(f"console: {said.text} {said.location}")
+
+    def _dismiss(self, dialog: Dialog) -> None:
+        self.troubles.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def _check(self, url: str, host: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("data", "blob") and parts.netloc != host:
+            self.troubles.append(f"request: {url}")
+
+
+@dataclass
+class Busy:
+    """A busy shop, and a Flower that shows it."""
+
+    shop: Any
+    flower: RunningFlower
+    told: BusyShop
+
+    @property
+    def base(self) -> str:
+        """Where the pages are, with a slash behind."""
+        return self.flower.base + "plet/"
+
+    def run(self, run: str) -> str:
+        """The address of a run's page."""
+        return f"{self.base}runs/{run}"
+
+
+def rows(page: Page) -> Locator:
+    """The rows of a list."""
+    return page.locator("tr[data-row]")
+
+
+def lines(page: Page) -> Locator:
+    """The rows of a log, notes and gaps among them."""
+    return page.locator(".plet-log-row")
+
+
+def overflow(page: Page) -> int:
+    """How many pixels a page is wider than its window."""
+    found: int = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    return max(0, found)
+
+
+def await_line_in_view(page: Page, selector: str) -> None:
+    """Wait until a line of the log lies below Flower's bar, within the window and the log's box."""
+    script = """selector => {
+        const at = document.querySelector(selector)?.getBoundingClientRect();
+        const box = document.querySelector(".plet-log-box").getBoundingClientRect();
+        const bar = document.querySelector(".app-navbar").getBoundingClientRect();
+        return Boolean(at) && at.top >= Math.max(bar.bottom, box.top - 1)
+            && at.bottom <= Math.min(innerHeight, box.bottom + 1);
+    }"""
+    # Playwright's own waiting for scripts needs eval, which our pages forbid.
+    wait_until(lambda: page.evaluate(script, selector), 10, what=f"{selector} in view of {page.url}")

@@ -1,0 +1,84 @@
+"""What axe finds on our pages, light and dark: nothing in them, and nothing more than on Flower's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browsing import Busy, Visits
+from playwright.sync_api import Page, expect
+
+AXE = Axe()
+
+
+# Which of the nodes lie in our part of a page.
+OURS = """selectors => selectors.filter(one => document.querySelector(one)?.closest("#plet"))"""
+
+
+def violations(page: Page) -> tuple[set[str], dict[str, list[str]]]:
+    """Rules that are broken on a page; and those that our part of it breaks, each with where."""
+    found = AXE.run(page).response["violations"]
+    ours = {}
+    for one in found:
+        places = [" ".join(node["target"]) for node in one["nodes"]]
+        if mine := page.evaluate(OURS, places):
+            ours[f"{one['id']}: {one['help']}"] = mine[:5]
+    return {one["id"] for one in found}, ours
+
+
+@pytest.fixture(scope="module", params=["light", "dark"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def flowers_own(busy: Busy, browser: Any, scheme: str) -> Iterator[set[str]]:
+    """The rules that Flower's own page breaks."""
+    visits = Visits(browser)
+    yield violations(visits.open(busy.flower.base + "workers", color_scheme=scheme))[0]
+    visits.close()
+
+
+PAGES = {
+    "runs": "",
+    "nothing found": "?state=expired",
+    "running": "runs/{running}",
+    "failed": "runs/{failed}?log_q=batch",
+    "lost": "runs/{lost}",
+    "canvas": "runs/{canvas}",
+    "queued": "runs/{queued}",
+    "workers": "workers",
+    "unknown run": "runs/nobody",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [*((name, 1280) for name in PAGES), *((name, 390) for name in ("runs", "running", "failed", "workers"))],
+)
+def test_axe_finds_nothing(
+    busy: Busy, visits: Visits, flowers_own: set[str], scheme: str, name: str, width: int
+) -> None:
+    page = visits.open(busy.base + PAGES[name].format(**vars(busy.told)), color_scheme=scheme, width=width)
+    for fold in page.locator("#plet details:not(.plet-log-more)").all():
+        fold.evaluate("one => { one.open = true; }")
+
+    broken, ours = violations(page)
+
+    assert ours == {}
+    assert broken <= flowers_own
+    if name == "unknown run":
+        visits.troubles.clear()  # the console tells of a 404
+
+
+def test_axe_finds_nothing_in_the_list_of_keys(busy: Busy, visits: Visits, scheme: str) -> None:
+    page = visits.open(busy.base, color_scheme=scheme)
+    expect(page.locator("html.plet-has-js")).to_be_visible()
+
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+    assert violations(page)[1] == {}
