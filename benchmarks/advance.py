@@ -1,6 +1,6 @@
 """`stage.advance()` and `track()` in a tight loop, beside tqdm's `update` and tqdm's loop.
 
-    python benchmarks/advance.py [--rounds 15] [--calls 300000]
+python benchmarks/advance.py [--rounds 15] [--calls 300000]
 """
 
 from __future__ import annotations

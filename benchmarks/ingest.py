@@ -1,17 +1,19 @@
-"""How fast a batch goes into the store, against the same rows by raw `sqlite3` in the same run.
+"""How fast a batch goes into the store, against the same rows by the raw driver in the same run.
 
-    python benchmarks/ingest.py [--rounds 9] [--runs 10000]
+    python benchmarks/ingest.py [--rounds 9] [--runs 10000] [--batch 2000] [--engine sqlite …]
 
-Both sides write the rows of no-op runs (two events each, batches of 2,000 events) into a new SQLite file
-with the same tables and indexes, and commit each batch durably. Rounds alternate; medians are printed.
+Both sides write the rows of no-op runs (two events each) into empty tables with the same indexes, and
+commit each batch durably. The driver goes its fastest way: executemany (sqlite3), COPY (psycopg),
+executemany, which PyMySQL makes a text of many rows. Rounds alternate; medians are printed. Servers are
+those of `PLET_TEST_POSTGRES_URL` and `PLET_TEST_MYSQL_URL`; one that is missing is left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import sqlite3
+import os
 import statistics
-import tempfile
+import sys
 import time
 import uuid
 from collections.abc import Sequence
@@ -19,11 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import sqlalchemy as sa
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from services import ENGINES, new_database
 
 from plet_celery.events import RUN_STARTED, RUN_SUCCEEDED, Event
 from plet_celery.store import IngestLimits, Store, open_store
 
-BATCH = 2000
 T0 = 1_790_000_000.0
 JOURNAL = "a" * 32
 
@@ -81,9 +87,25 @@ def noop_runs(count: int) -> list[Event]:
     return found
 
 
-def ingest(folder: Path, batches: Sequence[bytes]) -> float:
+def emptied(store: Store) -> Store:
+    """Return the store without rows, as if its tables were new."""
+    with store.writing() as connection:
+        for table in store.tables.metadata.sorted_tables:
+            if not table.name.endswith("info"):
+                connection.execute(table.delete())
+    if store.url.get_backend_name() == "postgresql":
+        names = ", ".join(f"plet.{table}" for table in TABLES)
+        with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.connection.driver_connection.execute(f"VACUUM {names}")  # type: ignore[union-attr]
+    return store
+
+
+TABLES = ("run", "attempt", "rollup", "rollup_bin")
+"""What an ingest of plain runs writes much of."""
+
+
+def ingest(store: Store, batches: Sequence[bytes]) -> float:
     """Return the seconds that the store takes for the batches, given as they lie in a journal: JSON."""
-    store = new_store(folder)
     lease = store.take_lease(JOURNAL, host="atlas", machine="m", boot="b", pid=1, now=T0)
     limits = IngestLimits()
     took = 0.0
@@ -94,50 +116,63 @@ def ingest(folder: Path, batches: Sequence[bytes]) -> float:
         began = time.perf_counter()
         store.ingest(lease, batch, positions, limits=limits, now=T0 + 1e6)
         took += time.perf_counter() - began
-    store.close()
     return took
 
 
-def raw(folder: Path, rows: dict[str, list[tuple[Any, ...]]], batches: int) -> float:
-    """Return the seconds that `sqlite3.executemany` takes for the same rows."""
-    new_store(folder).close()
-    connection = sqlite3.connect(folder / "plet.db", isolation_level=None)
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA cache_size=-32768")
+def stored_rows(store: Store) -> dict[str, list[tuple[Any, ...]]]:
+    """Return the rows that an ingest left, by table, in the order of their keys."""
+    found = {}
+    with store.reading() as connection:
+        for name in TABLES:
+            table: sa.Table = getattr(store.tables, name)
+            rows = connection.execute(sa.select(table).order_by(*table.primary_key))
+            found[name] = [tuple(row) for row in rows]
+    return found
+
+
+def raw(store: Store, rows: dict[str, list[tuple[Any, ...]]], batches: int) -> float:
+    """Return the seconds that the driver takes for the same rows, in as many transactions."""
+    engine = store.url.get_backend_name()
+    pooled = store.engine.raw_connection()
+    connection: Any = pooled.driver_connection
+    prefix = {"sqlite": "", "postgresql": "plet."}.get(engine, "plet_")
     began = time.perf_counter()
     for batch in range(batches):
-        connection.execute("BEGIN IMMEDIATE")
+        cursor = connection.cursor()
+        if engine == "sqlite":
+            cursor.execute("BEGIN IMMEDIATE")
         for table, found in rows.items():
             size = -(-len(found) // batches)
             part = found[batch * size : (batch + 1) * size]
-            if part:
-                marks = ", ".join("?" * len(part[0]))
-                connection.executemany(f"INSERT INTO {table} VALUES ({marks})", part)
-        connection.execute("COMMIT")
+            if not part:
+                continue
+            if engine == "postgresql":
+                with cursor.copy(f"COPY {prefix}{table} FROM STDIN") as copy:
+                    for row in part:
+                        copy.write_row(row)
+            else:
+                mark = "?" if engine == "sqlite" else "%s"
+                marks = ", ".join([mark] * len(part[0]))
+                cursor.executemany(f"INSERT INTO {prefix}{table} VALUES ({marks})", part)
+        cursor.execute("COMMIT")
     took = time.perf_counter() - began
-    connection.close()
+    pooled.close()
     return took
 
 
-def new_store(folder: Path) -> Store:
-    """Return a new store with its tables."""
-    for file in folder.glob("plet.db*"):
-        file.unlink()
-    store = open_store(f"sqlite:///{folder / 'plet.db'}")
-    store.ensure_schema()
-    return store
-
-
-def stored_rows(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Return the rows that an ingest left, by table."""
-    connection = sqlite3.connect(folder / "plet.db")
-    tables = ("run", "attempt", "rollup", "rollup_bin")
-    found = {
-        table: connection.execute(f"SELECT * FROM {table} ORDER BY rowid").fetchall() for table in tables[:2]
-    }
-    found |= {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables[2:]}
-    connection.close()
-    return found
+def measured(engine: str, encoded: Sequence[bytes], rounds: int) -> tuple[float, float]:
+    """Return the median seconds of the store and of the driver."""
+    ours, theirs = [], []
+    with new_database(engine) as url:
+        store = open_store(url)
+        store.ensure_schema()
+        ingest(store, encoded)
+        rows = stored_rows(store)
+        for _ in range(rounds):
+            ours.append(ingest(emptied(store), encoded))
+            theirs.append(raw(emptied(store), rows, len(encoded)))
+        store.close()
+    return statistics.median(ours), statistics.median(theirs)
 
 
 def main() -> None:
@@ -145,24 +180,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--batch", type=int, default=2000, help="events")
+    parser.add_argument("--engine", action="append", choices=ENGINES)
     given = parser.parse_args()
     events = noop_runs(given.runs)
-    encoded = [msgspec.json.encode(events[at : at + BATCH]) for at in range(0, len(events), BATCH)]
-    ours, theirs = [], []
-    with tempfile.TemporaryDirectory(prefix="plet-bench-") as name:
-        folder = Path(name)
-        ingest(folder, encoded)
-        rows = stored_rows(folder)
-        for _ in range(given.rounds):
-            ours.append(ingest(folder, encoded))
-            theirs.append(raw(folder, rows, len(encoded)))
-    store, driver = statistics.median(ours), statistics.median(theirs)
-    print(f"events {len(events):,} in batches of {BATCH:,}; median of {given.rounds} rounds")
-    print(f"store          {len(events) / store:>10,.0f} events/s  {1e6 * store / len(events):6.1f} µs/event")
-    print(
-        f"raw sqlite3    {len(events) / driver:>10,.0f} events/s  {1e6 * driver / len(events):6.1f} µs/event"
-    )
-    print(f"store ÷ driver {driver / store:>10.2f}")
+    encoded = [
+        msgspec.json.encode(events[at : at + given.batch]) for at in range(0, len(events), given.batch)
+    ]
+    print(f"events {len(events):,} in batches of {given.batch:,}; median of {given.rounds} rounds")
+    urls = {"postgresql": "PLET_TEST_POSTGRES_URL", "mariadb": "PLET_TEST_MYSQL_URL"}
+    for engine in given.engine or ENGINES:
+        if engine in urls and not os.environ.get(urls[engine]):
+            print(f"{engine:<11} left out: set {urls[engine]}")
+            continue
+        ours, theirs = measured(engine, encoded, given.rounds)
+        per_event = [
+            f"{len(events) / took:>9,.0f}/s {1e6 * took / len(events):6.1f} µs" for took in (ours, theirs)
+        ]
+        print(
+            f"{engine:<11} store {per_event[0]}   driver {per_event[1]}   store ÷ driver {theirs / ours:.2f}"
+        )
 
 
 if __name__ == "__main__":
