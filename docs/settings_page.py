@@ -21,6 +21,7 @@ HEADINGS = {
     "run_max_log_bytes": "Bounds per run",
     "shipper": "Shipper",
     "retention_days": "Store",
+    "insecure_open": "Pages",
 }
 
 _INTRODUCTION = """\
@@ -70,8 +71,12 @@ def _type(field: FieldInfo) -> str:
     text = str(field.annotation)
     if "Secret" in text:
         return "list of secrets" if "tuple" in text else "secret"
+    if "Callable" in text:
+        return "function, or text"
     if "Literal" in text:
         return ", ".join(f"`{choice}`" for choice in getattr(field.annotation, "__args__", ()))
+    if text.startswith("dict"):
+        return "`{name pattern: number}`"
     names = {"bool": "true or false", "int": "whole number", "float": "number", "str": "text"}
     for kind, name in names.items():
         if kind in text:
