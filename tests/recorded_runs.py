@@ -36,7 +36,7 @@ class Story:
         )
         self._writer = uuid.uuid4().hex
         self._offset = itertools.count(0, 200)
-        self._waiting: list[tuple[float, str, str | None, str | None, dict[str, Any]]] = []
+        self._waiting: list[tuple[float, str, str, str | None, str | None, dict[str, Any]]] = []
         self._logs: LogFiles | None = None
         self.write_logs = True
         if home is not None:
@@ -45,7 +45,13 @@ class Story:
 
     def add(self, kind: str, at: float, run: str | None, attempt: str | None, **data: Any) -> None:
         """Tell one event; None values are left out."""
-        self._waiting.append((at, kind, run, attempt, {k: v for k, v in data.items() if v is not None}))
+        told = {k: v for k, v in data.items() if v is not None}
+        self._waiting.append((at, self._writer, kind, run, attempt, told))
+
+    def worker(self, name: str, at: float, **facts: Any) -> None:
+        """Start a worker, which writes as itself."""
+        told = {"worker": name, "host": HOST, "pid": 4700, "pool": "prefork", "concurrency": 8, "app": "shop"}
+        self._waiting.append((at, uuid.uuid4().hex, events.WORKER_STARTED, None, None, told | facts))
 
     def run(self, task: str, **facts: Any) -> RunStory:
         """Start a run; see `RunStory`."""
@@ -63,24 +69,26 @@ class Story:
                 run=run,
                 attempt=attempt,
                 data=data,
-                writer=self._writer,
+                writer=writer,
                 segment=1,
                 offset=next(self._offset),
             )
-            for at, kind, run, attempt, data in told
+            for at, writer, kind, run, attempt, data in told
         ]
         if not batch:
             return
         for start in range(0, len(batch), 2000):
             part = batch[start : start + 2000]
-            positions = {self._writer: (1, part[-1].offset + 200)}
+            positions = {one.writer: (1, one.offset + 200) for one in part}
             self.store.ingest(self._lease, part, positions, limits=IngestLimits(), now=part[-1].wall)
             if self._logs is not None and self.write_logs:
                 self._logs.apply(part, positions)
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Let go of the store and of the log files."""
         self.store.close()
+        if self._logs is not None:
+            self._logs.close()
 
 
 class RunStory:
@@ -102,6 +110,11 @@ class RunStory:
         self.canvas = canvas or self.id
         self._story = story
         self._parent = parent
+        self._place = {
+            "worker": facts.pop("worker", WORKER),
+            "host": facts.pop("host", HOST),
+            "pid": facts.pop("pid", 4711),
+        }
         self._facts = {"trigger": "manual", "queue": "celery"} | facts
         self._begin(started)
 
@@ -111,22 +124,18 @@ class RunStory:
         self._stages = 0
         self._lines = 0
         self._calls = 0
-        self._tell(
-            events.RUN_STARTED,
-            task=self.task,
-            tracked=True,
-            worker=WORKER,
-            host=HOST,
-            pid=4711,
-            pool="prefork",
-            retries=retries,
-            redelivered=False,
-            queued_at=at - 0.3,
-            canvas=self.canvas,
-            parent=self._parent,
-            root=self.canvas,
-            **self._facts,
-        )
+        facts: dict[str, Any] = {
+            "task": self.task,
+            "tracked": True,
+            "pool": "prefork",
+            "retries": retries,
+            "redelivered": False,
+            "queued_at": at - 0.3,
+            "canvas": self.canvas,
+            "parent": self._parent,
+            "root": self.canvas,
+        }
+        self._tell(events.RUN_STARTED, **facts | self._place | self._facts)
 
     def _tell(self, kind: str, **data: Any) -> None:
         self._story.add(kind, self.now, self.id, self.attempt, **data)
@@ -179,20 +188,36 @@ class RunStory:
             )
         return number
 
-    def log(self, text: str, *, level: int = 20, stage: int | None = None, stream: str = "log") -> None:
-        """Tell one line."""
+    def log(
+        self,
+        text: str,
+        *,
+        level: int = 20,
+        stage: int | None = None,
+        stream: str = "log",
+        logger: str = "shop.tasks",
+        after: float = 0.001,
+        **more: Any,
+    ) -> None:
+        """Tell one line, `after` seconds behind what was told before it."""
         self._lines += 1
-        self.now += 0.001
+        self.now += after
         self._tell(
             events.LOG_WRITTEN,
             level=level,
-            logger="shop.tasks",
+            logger=logger,
             stream=stream,
             text=text,
             i=self._lines,
             o=self._lines * 100,
             stage=stage,
+            **more,
         )
+
+    def measure(self, **values: float) -> None:
+        """Record a point of time series."""
+        self._calls += 1
+        self._tell(events.MEASURE_RECORDED, values=values, i=self._calls)
 
     def metadata(self, **values: Any) -> None:
         """Set metadata."""
@@ -208,10 +233,16 @@ class RunStory:
         """End with an error."""
         self._end(events.RUN_FAILED, error=error(kind, message, traceback))
 
-    def retry(self, *, after: float = 2.0) -> None:
-        """End this attempt, and begin the next one."""
-        self._end(events.RUN_RETRIED, error=error("OSError", "flaky read", ""), retries=0, max_retries=3)
-        self._begin(self.now + after, retries=1)
+    def retry(self, *, after: float = 2.0, retries: int = 1, begins: bool = True) -> None:
+        """End this attempt, and begin the next one; with `begins` false it is waited for."""
+        self._end(
+            events.RUN_RETRIED,
+            error=error("OSError", "flaky read", ""),
+            retries=retries - 1,
+            max_retries=max(3, retries),
+        )
+        if begins:
+            self._begin(self.now + after, retries=retries)
 
     def end(self, kind: str, **data: Any) -> None:
         """End in another way."""
@@ -220,11 +251,7 @@ class RunStory:
     def _end(self, kind: str, **data: Any) -> None:
         self._tell(
             kind,
-            by="child",
-            task=self.task,
-            worker=WORKER,
-            host=HOST,
-            pid=4711,
+            **({"by": "child", "task": self.task} | self._place),
             started=self._started,
             runtime=self.now - self._started,
             **data,

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from flowers import running_flower
 from stacks import environment, processes_of
 
 from plet_celery.settings import Settings
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -47,6 +50,11 @@ def run(argv: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def serves(line: str) -> bool:
+    """It goes on until somebody ends it."""
+    return " flower " in line
+
+
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     """Writes the Python files, then types every command line."""
@@ -54,7 +62,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     for name, text in blocks("python"):
         (folder / name).write_text(text)
     lines = [line.removeprefix("$ ") for _, text in blocks("console") for line in text.splitlines()]
-    yield Reader(folder, {line: run(["bash", "-c", line], folder) for line in lines})
+    yield Reader(folder, {line: run(["bash", "-c", line], folder) for line in lines if not serves(line)})
     assert processes_of(folder) == []
 
 
@@ -64,7 +72,7 @@ def test_the_first_lines_say_what_show_how_and_let_try() -> None:
     assert lines[0].startswith("See what your Celery tasks are doing")
     assert "self.metadata" in "\n".join(lines[:15])
     above = "\n".join(lines[:30])
-    assert "docs/pictures/census.svg" in above
+    assert "docs/pictures/run-light.png" in above
     assert "`make demo`" in above
     assert "`make test`" in above
 
@@ -85,6 +93,17 @@ def test_the_commands_show_what_the_task_did(reader: Reader) -> None:
     assert "loaded" in said["logs"]
     assert "succeeded" in said["watch"]
     assert "plet_home" in said["config"]
+
+
+def test_flower_shows_what_the_task_did(reader: Reader) -> None:
+    (line,) = [line for _, text in blocks("console") for line in text.splitlines() if serves(line)]
+    _, _, app, _, *options = line.partition("#")[0].removeprefix("$ ").split()
+
+    with running_flower(reader.folder, *options, app=app) as flower:
+        page = flower.get()
+
+    assert "shop.import_catalogue" in page.text
+    assert "succeeded" in page.text
 
 
 def test_a_program_reads_the_run(reader: Reader) -> None:
@@ -136,7 +155,7 @@ def test_the_settings_table_gives_names_and_defaults_that_are_real() -> None:
     for names, defaults in rows:
         fields = [name.removeprefix("plet_") for name in re.findall(r"`(\w+)`", names)]
         values = [Settings.model_fields[field].default for field in fields]
-        if values != [None]:
+        if any(value is not None for value in values):
             shown = ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)
             assert defaults.replace("`", "").replace('"', "'") == shown
 
@@ -162,3 +181,19 @@ def test_the_picture_needs_no_other_host() -> None:
     assert hosts == {"http://www.w3.org/2000/svg"}
     assert "@font-face" not in picture
     assert {target[0] for target in re.findall(r"url\(([^)]*)\)", picture)} == {"#"}
+
+
+def test_every_picture_is_there_and_used_and_made_by_a_script() -> None:
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    named = {
+        Path(name).name
+        for page in pages
+        for name in re.findall(r"pictures/([\w-]+\.(?:png|svg))", page.read_text())
+    }
+    there = {file.name for file in (ROOT / "docs" / "pictures").iterdir() if file.suffix in (".png", ".svg")}
+    script = (ROOT / "docs" / "pictures" / "pages.py").read_text()
+
+    assert named == there
+    assert {f'"{Path(name).stem}"' for name in there if name.endswith(".png")} <= set(
+        re.findall(r'"[\w-]+"', script)
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +13,12 @@ from typing import Any
 
 import pytest
 from stacks import environment, processes_of
-from stdlib_files import count_keywords, standard_library_files
+from stdlib_files import count_keywords, some_sources
 from waiting import wait_until
 
 from example_project.index import search
-from example_project.sources import standard_library
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 CELERY = [sys.executable, "-P", "-m", "celery", "-A", "example_project", "plet"]
@@ -52,23 +52,11 @@ def recorded(home: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def some_sources(folder: Path) -> Path:
-    """A copy of a part of the standard library, with two files that are no Python."""
-    chosen = sorted(standard_library_files())[: FILES - 2]
-    for path in chosen:
-        copy = folder / path.relative_to(standard_library())
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
-    (folder / "python2.py").write_text("print 'long ago'\n")
-    (folder / "nul.py").write_bytes(b"x = '\0'\n")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def census(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Census]:
     """One census of a part of the standard library; the stack stays up until beat has had its turn."""
     home = tmp_path_factory.mktemp("census") / "home"
-    sources = some_sources(tmp_path_factory.mktemp("sources"))
+    sources = some_sources(tmp_path_factory.mktemp("sources"), FILES)
     options = json.dumps({"root": str(sources), "batch_size": 50})
     with subprocess.Popen(
         [*CELERY, "up", "--json", "--call", "example_project.census", options],
