@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from plet_celery.errors import SettingsError
+from plet_celery.settings_watch import WatchSettings
 
 PREFIX = "plet_"
 
@@ -57,7 +58,7 @@ _PAGES: Final = frozenset({"insecure_open", "rights_for", "tenants_for"})
 """What only the pages ask: a function is no JSON, and a shipper need not step down for it."""
 
 
-class Settings(BaseModel):
+class Settings(WatchSettings):
     """The options; a field `x` is `plet_x` in Celery's conf and `PLET_X` in the environment."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)

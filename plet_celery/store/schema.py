@@ -36,9 +36,10 @@ from plet_celery.store.columns import (
     place,
     required,
 )
+from plet_celery.store.watchtables import WatchTables, watch_tables
 
 VERSION_TABLE: Final = "plet_alembic_version"
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0003")
 """Every revision this version knows, oldest first; a test compares it with `migrations/versions`."""
 HEAD: Final = REVISIONS[-1]
 WORKS_FROM: Final = "works_from"
@@ -77,6 +78,8 @@ class Tables:
     """Runs that are being removed, then (without their id) those that must not come back."""
     removal_part: Table
     """What a journal's shipper still has to remove of a run: its log folder, the copy in the mirror."""
+    watching: WatchTables
+    """Those of the monitor."""
 
 
 @functools.cache
@@ -106,6 +109,7 @@ def tables_for(dialect: str) -> Tables:
         dead_letter=_dead_letter(make),
         removal=_removal(make),
         removal_part=_removal_part(make),
+        watching=watch_tables(make),
     )
 
 

@@ -310,6 +310,7 @@ def test_the_fingerprint_is_stable_and_changes_with_any_option_of_a_shipper() ->
         "shipper": "off",
         "home": "/a",
         "mirror": "/b",
+        "monitor_queue": "watch",
     }
     others["sample"] = {"shop.*": 0.5}
 

@@ -1,0 +1,1 @@
+"""Health, promises about time, alerts: one pass looks at everything, and tells the right person once."""

@@ -1,0 +1,25 @@
+"""The options of the monitor, a part of `settings.py`: passes, promises, alerts, channels."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class WatchSettings(BaseModel):
+    """The monitor's part of `Settings`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+    # Passes
+    monitor: bool = Field(default=True, description="Watch health, objectives and rules at all.")
+    monitor_interval: float = Field(default=30.0, ge=1, le=3600, description="Seconds between two passes.")
+    monitor_queue: str | None = Field(
+        default=None, description="Queue of the beat task plet.monitor; None: the app's default queue."
+    )
+
+    # Health
+    stuck_after: float = Field(
+        default=600.0,
+        gt=0,
+        description="Seconds without progress and log after which a running run counts as stuck.",
+    )
