@@ -56,7 +56,8 @@ as they could, up to their last line, and the state was right afterwards.
 |---|---|---|
 | Redis, Valkey | yes | |
 | database (SQLAlchemy) | yes | tested on PostgreSQL; each update is a transaction, `plet_meta_rate` says how many there are |
-| RPC | for the caller only | every state is a message to the one who called; others see the run in plet's store |
+| RPC over RabbitMQ | for the caller only | every state is a message to the one who called; others see the run in plet's store |
+| RPC over Redis and others | no | a reader that looks at a state puts its message back behind the final one, which is then lost ([why](decisions/0033-no-progress-by-rpc-over-redis.md)) |
 | filesystem | no | the file is written in place, a reader would find it empty or torn ([why](decisions/0013-no-progress-in-files.md)) |
 | none, `ignore_result` | no | state and progress are in plet's store |
 
