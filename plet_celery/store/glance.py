@@ -29,7 +29,8 @@ NEWEST: Final = 500
 """Of a viewer of some tenants, so many of the newest runs are looked at for names."""
 _JOURNALS_MAX: Final = 64
 """Of more journals the rollups are read by time alone."""
-_NO_ENDS: Final = frozenset({RunState.RETRYING.value})
+_NO_ENDS: Final = frozenset({RunState.RETRYING.value, RunState.RUNNING.value})
+"""Under these the rollups count attempts after which the run goes on: retried, replaced."""
 
 
 def glance(store: Store, *, now: float, tenants: Sequence[str] | None = None) -> Glance:

@@ -11,6 +11,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from plet_celery.events import RunState
 from plet_celery.store import bulk, merge
 from plet_celery.store.columns import QUEUE_MAX, TASK_MAX, TENANT_MAX
 from plet_celery.store.histogram import bin_of
@@ -76,7 +77,8 @@ class Delta:
             merge.text(facts.get("task"), TASK_MAX) or "",
             merge.text(facts.get("queue"), QUEUE_MAX),
             merge.text(facts.get("tenant"), TENANT_MAX) or "",
-            end.state,
+            # A task that replaced itself has not ended: its run goes on, and is running meanwhile.
+            RunState.RUNNING.value if end.data.get("replaced") is True else end.state,
             runtime,
             outcome.started_at - queued if queued is not None else None,
             merge.weight_of(end.data),

@@ -109,6 +109,18 @@ def test_ends_are_summed_by_spans(store: Store, teller: Teller, writer: Writer) 
     assert (len(coarse), sum(one.succeeded for one in coarse)) == (2, 2)
 
 
+def test_a_replaced_attempt_is_no_end(store: Store, teller: Teller, writer: Writer) -> None:
+    teller.now = BUCKET + 10
+    for number, replaced in enumerate((True, False)):
+        teller.start(writer, run_of(number), f"a{number}", queued_at=None)
+        teller.end(writer, events.RUN_IGNORED, run_of(number), f"a{number}", replaced=replaced)
+    ship(store, teller)
+
+    found = queries.ends_over_time(store, since=BUCKET, until=BUCKET + 300, step=300)
+
+    assert found == [EndsBucket(at=BUCKET, other=1)]
+
+
 def test_ends_of_many_journals_are_summed(
     store: Store, teller: Teller, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
