@@ -193,6 +193,15 @@ def _fitted(meta: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple((asked(name, META_KEY_MAX), asked(value, META_VALUE_MAX)) for name, value in meta.items())
 
 
+def is_cursor(text: str) -> bool:
+    """Tell whether `text` can be the `next` or `previous` of a page."""
+    try:
+        _parse(text)
+    except PletError:
+        return False
+    return True
+
+
 def _cursor(key: Key) -> str:
     return base64.urlsafe_b64encode(json.dumps(key).encode()).decode().rstrip("=")
 

@@ -184,6 +184,10 @@ class PletHandler(BaseHandler):  # type: ignore[misc]
         """Return the URL of a run's page."""
         return self.plet_url("runs", run_id)
 
+    def lead_to(self, address: str) -> None:
+        """Redirect to another page of ours, with the arguments of this one."""
+        self.redirect(address + (f"?{self.request.query}" if self.request.query else ""))
+
     def here(self, **changes: str | int | None) -> str:
         """Return this page's address with other arguments; None leaves one out."""
         given = {name: values for name, values in self.given.items() if name not in _PASSING}

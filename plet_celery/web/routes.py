@@ -17,13 +17,13 @@ from plet_celery.web.workers import WorkersPage
 
 
 class Bare(PletHandler):
-    """`/plet` is `/plet/`."""
+    """`/plet`, `/plet/runs` and `/plet/runs/` are `/plet/`."""
 
     right = "runs"
 
     def get(self) -> None:
         """Lead on to the list of runs."""
-        self.redirect(self.reverse_url("plet"))
+        self.lead_to(self.plet_url())
 
     head = get
 
@@ -69,6 +69,8 @@ def routes() -> list[URLSpec]:
     return [
         url(r"/plet/", RunsPage, name="plet"),
         url(r"/plet", Bare),
+        url(r"/plet/runs", Bare),
+        url(r"/plet/runs/", Bare),
         url(r"/plet/runs/([^/]+)", RunPage, name="plet-run"),
         url(r"/plet/runs/([^/]+)/log", LogDownload, name="plet-log"),
         url(r"/plet/workers", WorkersPage, name="plet-workers"),

@@ -9,13 +9,13 @@ import shlex
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 from tornado.iostream import StreamClosedError
-from tornado.web import HTTPError
+from tornado.web import Finish, HTTPError
 
-from plet_celery.errors import PletError, RunNotFound, StoreError
+from plet_celery.errors import PletError, RunAmbiguous, RunNotFound, StoreError
 from plet_celery.store import queries
 from plet_celery.store.records import Run, to_json
 from plet_celery.terminal.look import ENDS
@@ -49,12 +49,15 @@ class OfRun(PletHandler):
     """What is about one run."""
 
     right = "runs"
+    below: ClassVar[tuple[str, ...]] = ()
+    """What of the address stands behind the run's id."""
 
     async def subject(self, run_id: str) -> Subject:
         """Return the run that the address names.
 
         Raises:
             HTTPError: it is not there, or not for this viewer: the two look the same.
+            Finish: the address has the beginning of its id, and leads on to the whole.
         """
         mark = await self.change_mark()
         # All regions of an open page are asked for at the same time, each by itself: they share it.
@@ -63,9 +66,20 @@ class OfRun(PletHandler):
         try:
             await self.in_pool(found.load)
         except RunNotFound:
+            await self._lead_on(run_id)
             days = self.places.settings.retention_days
             raise HTTPError(HTTPStatus.NOT_FOUND, f"unknown here; runs are kept {days:g} days") from None
         return found
+
+    async def _lead_on(self, beginning: str) -> None:
+        """Lead to the one run of this viewer's that `beginning` fits, if there is exactly one."""
+        tenants = self.viewer.tenants
+        try:
+            whole = await self.in_pool(lambda: queries.resolve_run(self.store, beginning, tenants=tenants))
+        except (RunNotFound, RunAmbiguous):
+            return
+        self.lead_to(self.plet_url("runs", whole, *self.below))
+        raise Finish
 
     def log_query(self) -> LogQuery:
         """Return what of the log the address asks for."""
@@ -250,6 +264,7 @@ class LogDownload(OfRun):
     """`/plet/runs/<id>/log`: the log as a text file, piece by piece."""
 
     right = "logs"
+    below = ("log",)
 
     async def get(self, run_id: str) -> None:
         """Send the whole log of an attempt, or what passes the filter; with `log_tab`, to be looked at."""

@@ -11,7 +11,7 @@ from plet_celery.store.records import Page, Run
 from plet_celery.web.access import permitted
 from plet_celery.web.drawing import bars24
 from plet_celery.web.handler import PletHandler, Region
-from plet_celery.web.runquery import ACTIVE, BAD, TABS, RunQuery, parse
+from plet_celery.web.runquery import ACTIVE, BAD, RunQuery, parse
 
 _PAGE: Final = 50
 _DAY: Final = 86_400.0
@@ -40,7 +40,7 @@ class RunsPage(PletHandler):
 
     async def get(self) -> None:
         """Show the list, or one region of it."""
-        asked = parse(self.given)
+        asked = parse(self.given, now=self.reader.now, zone=self.reader.tz)
         regions = self._regions(asked)
         if self.words("region"):
             await self.send_region(regions)
@@ -49,7 +49,6 @@ class RunsPage(PletHandler):
         self.show(
             "runs.html",
             query=asked,
-            tabs=TABS,
             bad=BAD,
             regions=fragments,
             refresh=refresh_seconds(self.words("refresh")),

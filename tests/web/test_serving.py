@@ -127,12 +127,31 @@ def test_a_page_tells_what_it_is_asked_for_and_nothing_else(flower: RunningFlowe
     assert "no state &#x27;broken&#x27;" in flower.get("plet/?state=broken").text.replace("&#39;", "&#x27;")
 
 
-def test_a_cursor_that_is_none_is_told_in_its_region(flower: RunningFlower) -> None:
-    answer = flower.get("plet/?after=nonsense")
+def test_a_place_in_the_list_that_is_none_shows_the_newest_runs(flower: RunningFlower, told: Any) -> None:
+    answer = flower.get("plet/?task=shop.*&after=nonsense")
 
     assert answer.status == 200
-    assert "is no cursor" in answer.text
-    assert 'id="region-glance"' in answer.text
+    assert "place in the list that there is not: nonsense" in answer.text
+    assert 'href="?task=shop.*"' in answer.text
+    assert told.ids["running"] in answer.text
+    assert "nonsense" not in flower.log.read_text()
+
+
+def test_the_beginning_of_an_id_leads_to_its_run(flower: RunningFlower, told: Any) -> None:
+    run = told.ids["failed"]
+
+    found = flower.get(f"plet/runs/{run[:8]}?tz=utc")
+    log = flower.get(f"plet/runs/{run[:8]}/log")
+
+    assert (found.status, found.headers["location"]) == (302, f"/plet/runs/{run}?tz=utc")
+    assert (log.status, log.headers["location"]) == (302, f"/plet/runs/{run}/log")
+
+
+@pytest.mark.parametrize("path", ["plet", "plet/runs", "plet/runs/"])
+def test_addresses_above_a_run_lead_to_the_list(flower: RunningFlower, path: str) -> None:
+    found = flower.get(f"{path}?state=failed")
+
+    assert (found.status, found.headers["location"]) == (302, "/plet/?state=failed")
 
 
 @pytest.mark.parametrize(
