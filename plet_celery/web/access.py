@@ -145,8 +145,10 @@ def resolved(rule: Rule | str | None, name: str) -> Rule | None:
         # As Celery itself finds the app: its working directory is on the path only for that.
         with cwd_in_path():
             found: Any = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SettingsError(f"{name} = {rule!r} cannot be imported: {error}") from error
+    except Exception as error:  # a module of the project may raise anything
+        raise SettingsError(
+            f"{name} = {rule!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     if not callable(found):
         raise SettingsError(f"{name} = {rule!r} is no function of a user")
     rule_found: Rule = found

@@ -18,10 +18,10 @@ from tornado.template import BaseLoader
 from plet_celery.places import Places, places_of
 from plet_celery.store import Store, open_store
 from plet_celery.store.records import Run
-from plet_celery.web import access, frame
-from plet_celery.web.access import Rule
+from plet_celery.web import frame
 from plet_celery.web.answers import Answers, Costly, Shared
 from plet_celery.web.pool import THREADS, Pool
+from plet_celery.web.rules import Rules
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 STATIC: Final = Path(__file__).parent / "static"
 QUERY_SECONDS: Final = 5.0
 FILE_THREADS: Final = 4
-_RULE_THREADS: Final = 4
 _TOLD_SECONDS: Final = 60.0
 _RUNS_MAX: Final = 64
 
@@ -44,8 +43,7 @@ class Desk:
         self.pool = Pool(rescue=self._free_threads)
         # Apart: a folder of a shared disk that hangs must not keep the store from being asked.
         self.files = Pool(threads=FILE_THREADS, rescue=self._free_threads)
-        # Apart: who may see what has nothing to do with a store that hangs.
-        self.rule_threads = Pool(threads=_RULE_THREADS)
+        self.rules = Rules(lambda: self.places.settings)
         self.answers = Answers()
         self.subjects: Shared[Any] = Shared()
         self.costly = Costly()
@@ -96,19 +94,6 @@ class Desk:
             read_only=True,
             query_seconds=QUERY_SECONDS,
             connections=THREADS + FILE_THREADS,
-        )
-
-    @cached_property
-    def rules(self) -> tuple[Rule | None, Rule | None]:
-        """The project's functions that say who may see what.
-
-        Raises:
-            SettingsError: one of them cannot be imported.
-        """
-        settings = self.places.settings
-        return (
-            access.resolved(settings.rights_for, "plet_rights_for"),
-            access.resolved(settings.tenants_for, "plet_tenants_for"),
         )
 
     def loader(self, flowers: str) -> BaseLoader:

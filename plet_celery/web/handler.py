@@ -33,6 +33,7 @@ from plet_celery.web.access import Viewer
 from plet_celery.web.desk import Desk, desk_of
 from plet_celery.web.moments import Reader
 from plet_celery.web.pool import Busy
+from plet_celery.web.rules import Refused
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -64,6 +65,10 @@ _SILENT: Final = 3
 
 Region = Callable[[], str]
 """Returns a fragment; called in a thread."""
+
+
+class _NotLetIn(HTTPError):
+    """The project's rules let nobody in."""
 
 
 class PletHandler(BaseHandler):  # type: ignore[misc]
@@ -326,6 +331,8 @@ class PletHandler(BaseHandler):  # type: ignore[misc]
         """Log what is ours to mend; a store that is down is told to whoever looks."""
         if isinstance(value, PletError):
             self.desk.warn_now_and_then(f"path={self.request.path[:200]} {value}")
+        elif isinstance(value, _NotLetIn):
+            pass  # told when the rule was asked; live pages would tell it every other second
         elif isinstance(value, HTTPError):
             super().log_exception(typ, value, tb)
         else:
@@ -341,25 +348,10 @@ class PletHandler(BaseHandler):  # type: ignore[misc]
             return error, False
 
     async def _asked_viewer(self, user: str | None) -> Viewer:
-        settings = self.places.settings
-        if settings.rights_for is None and settings.tenants_for is None:
-            return access.viewer_of(user, None, None)
-        return await self.desk.rule_threads.run(lambda: self._viewer(user))
-
-    def _viewer(self, user: str | None) -> Viewer:
-        rights, tenants = self.desk.rules
-        try:
-            return access.viewer_of(user, rights, tenants)
-        except SettingsError as error:
-            log.error("nobody is let in: user=%s error=%s", user, error)
-            raise HTTPError(
-                HTTPStatus.FORBIDDEN, "the rules of this project let nobody in; see Flower's log"
-            ) from None
-        except Exception as error:
-            log.error("nobody is let in: user=%s id=%s", user, _mark_of(error), exc_info=error)
-            raise HTTPError(
-                HTTPStatus.FORBIDDEN, "the rules of this project failed; see Flower's log"
-            ) from None
+        found = await self.desk.rules.viewer(user)
+        if isinstance(found, Refused):
+            raise _NotLetIn(HTTPStatus.FORBIDDEN, found.why)
+        return found
 
     def _verified_user(self) -> str | None:
         options = self.application.options

@@ -208,10 +208,11 @@ def test_a_foreign_run_looks_like_one_that_is_not_there(told: Any, guarded: Runn
     with running_flower(told.folder, "--basic-auth=eve:pw") as flower:
         foreign = flower.get(f"plet/runs/{told.ids['foreign']}", user="eve:pw")
         absent = flower.get("plet/runs/00000000-0000-4000-8000-000000000000", user="eve:pw")
+        beginning = flower.get(f"plet/runs/{told.ids['foreign'][:8]}", user="eve:pw")
         listed = flower.get("plet/", user="eve:pw")
         workers = flower.get("plet/workers", user="eve:pw")
 
-    assert foreign.status == absent.status == 404
+    assert foreign.status == absent.status == beginning.status == 404
     assert stable(foreign.text, told.ids["foreign"]) == stable(
         absent.text, "00000000-0000-4000-8000-000000000000"
     )
