@@ -97,6 +97,7 @@ ACTION_TAKEN: Final = "action.taken"
 WORKER_STARTED: Final = "worker.started"
 WORKER_STOPPING: Final = "worker.stopping"
 WORKER_STOPPED: Final = "worker.stopped"
+WORKER_LOST: Final = "worker.lost"
 HOST_BEAT: Final = "host.beat"
 HOST_LOST: Final = "host.lost"
 EVENTS_DROPPED: Final = "events.dropped"
@@ -132,6 +133,7 @@ KINDS: Final[Mapping[str, Shed]] = {
     WORKER_STARTED: Shed.END,
     WORKER_STOPPING: Shed.END,
     WORKER_STOPPED: Shed.END,
+    WORKER_LOST: Shed.END,
     HOST_BEAT: Shed.PROGRESS,
     HOST_LOST: Shed.END,
     EVENTS_DROPPED: Shed.END,

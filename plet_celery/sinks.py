@@ -145,6 +145,12 @@ class StoreSink:
         """Return the writers of this journal that have such attempts."""
         return self._opened().writers_with_open_attempts(self._journal.journal_id)
 
+    def open_workers(self) -> Mapping[str, str]:
+        """Return the workers of this journal of which no end is known, as {writer: node name}."""
+        from plet_celery.store.workers import open_workers
+
+        return open_workers(self._opened(), self._journal.journal_id)
+
     def forget(self, writers: Sequence[str]) -> None:
         """Remove the position rows of these writers."""
         store = self._opened()

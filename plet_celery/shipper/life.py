@@ -276,11 +276,19 @@ class Shipper:
         due, sink = self._losses.due(losers, time.monotonic()), self._crew.store_sink
         # A shipper that starts may find thousands that are gone: one question tells which matter.
         suspects = sink.writers_with_open_attempts() if len(due) > 1 else due
+        workers = sink.open_workers() if due else {}
         for writer in due:
             attempts = sink.open_attempts(writer) if writer in suspects else ()
             settled = self._losses.settle(
-                writer, attempts, positions.get(writer), append=self._writer.append, host=self._host
+                writer,
+                attempts,
+                positions.get(writer),
+                append=self._writer.append,
+                host=self._host,
+                worker=workers.get(writer),
             )
+            if settled and writer in workers:
+                log.warning("worker is gone: worker=%s writer=%s", workers[writer], writer)
             if attempts and settled:
                 log.warning("writer is gone: writer=%s lost_attempts=%d", writer, len(attempts))
 

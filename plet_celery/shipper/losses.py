@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from plet_celery import events
+
+WORKER_REASON: Final = "its process ended without a word"
 
 Append = Callable[[str, str | None, str | None, dict[str, Any]], bool]
 
@@ -57,7 +59,8 @@ class Losses:
     grace: float
     settled: set[str] = field(default_factory=set)
     told: set[str] = field(default_factory=set)
-    """Attempts of writers that could not be settled to the end: the journal took only some of the losses."""
+    """Attempts of writers that could not be settled to the end, and such writers that are workers: the
+    journal took only some of the losses."""
 
     def due(self, gone: Mapping[str, Gone], now: float) -> list[str]:
         """Return the writers whose open attempts are lost now.
@@ -78,8 +81,24 @@ class Losses:
         after: tuple[int, int] | None,
         append: Append,
         host: str,
+        worker: str | None = None,
     ) -> bool:
-        """Tell the loss of each open attempt; False if the journal could not take one."""
+        """Tell the loss of each open attempt, and of a worker; False if the journal could not take one.
+
+        Args:
+            worker: node name, if the writer was a worker's main process that has told no end.
+        """
+        if worker is not None and writer not in self.told:
+            data = {
+                "by": "shipper",
+                "reason": WORKER_REASON,
+                "writer": writer,
+                "worker": worker,
+                "host": host,
+            }
+            if not append(events.WORKER_LOST, None, None, data):
+                return False
+            self.told.add(writer)
         for attempt in attempts:
             if attempt.attempt_id in self.told:
                 continue
@@ -87,6 +106,7 @@ class Losses:
             if not append(events.RUN_LOST, attempt.run_id, attempt.attempt_id, data):
                 return False
             self.told.add(attempt.attempt_id)
+        self.told.discard(writer)
         self.told.difference_update(attempt.attempt_id for attempt in attempts)
         self.settled.add(writer)
         return True

@@ -19,7 +19,9 @@ Owner = tuple[str, str]
 """(run id, attempt id); the attempt is empty for what names none."""
 Owned = dict[Owner, list[Event]]
 
-_WORKERS = frozenset({events.WORKER_STARTED, events.WORKER_STOPPING, events.WORKER_STOPPED})
+_WORKERS = frozenset(
+    {events.WORKER_STARTED, events.WORKER_STOPPING, events.WORKER_STOPPED, events.WORKER_LOST}
+)
 
 
 @dataclass

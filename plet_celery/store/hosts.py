@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
@@ -18,6 +18,8 @@ from plet_celery.store.merge import Start
 from plet_celery.store.schema import Tables
 from plet_celery.store.writes import Writes
 
+_WRITER_MAX: Final = 32
+
 
 class WorkerFacts(msgspec.Struct, omit_defaults=True):
     """What a worker's main process told; the `doc` of its row."""
@@ -25,6 +27,13 @@ class WorkerFacts(msgspec.Struct, omit_defaults=True):
     started: Start | None = None
     stopping: Start | None = None
     stopped: Start | None = None
+    lost: Start | None = None
+    """Its shipper saw that its process is gone; void where it has said that it stopped."""
+
+    @property
+    def first(self) -> Start | None:
+        """Who it is, by whatever was told."""
+        return self.started or self.stopping or self.stopped or self.lost
 
 
 facts_of = msgspec.json.Decoder(WorkerFacts).decode
@@ -56,7 +65,7 @@ def _merge_workers(
     table = tables.worker
     by_writer: dict[str, list[Event]] = {}
     for event in found:
-        by_writer.setdefault(event.writer, []).append(event)
+        by_writer.setdefault(_worker_of(event), []).append(event)
     mine = table.c.journal_id == journal
     stored = {row.writer: row for row in select_in(connection, table, table.c.writer, by_writer, mine)}
     for writer, told in by_writer.items():
@@ -64,12 +73,18 @@ def _merge_workers(
         facts = facts_of(row.doc) if row is not None else WorkerFacts()
         for event in told:
             _fold(facts, event)
-        first = facts.started or facts.stopping or facts.stopped
+        first = facts.first
         assert first is not None
         name = merge.text(first.data.get("worker"), 255) or ""
         stopped = facts.stopped.stamp[0] if facts.stopped is not None else None
         new = (journal, writer, name, first.stamp[0], stopped, msgspec.json.encode(facts).decode())
         writes.put(table, new, tuple(row) if row is not None else None)
+
+
+def _worker_of(event: Event) -> str:
+    """Return the writer of the worker that an event is about: a loss is told by the shipper."""
+    named = event.data.get("writer") if event.kind == events.WORKER_LOST else None
+    return merge.text(named, _WRITER_MAX) or event.writer
 
 
 def _fold(facts: WorkerFacts, event: Event) -> None:
@@ -80,6 +95,9 @@ def _fold(facts: WorkerFacts, event: Event) -> None:
     elif event.kind == events.WORKER_STOPPING:
         if facts.stopping is None or told.stamp < facts.stopping.stamp:
             facts.stopping = told
+    elif event.kind == events.WORKER_LOST:
+        if facts.lost is None or told.stamp < facts.lost.stamp:
+            facts.lost = told
     elif facts.stopped is None or told.stamp > facts.stopped.stamp:
         facts.stopped = told
 

@@ -102,6 +102,8 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
     started_at: float = 0.0
     stopping_at: float | None = None
     stopped_at: float | None = None
+    lost_at: float | None = None
+    """When its process was seen gone, if it never said that it stopped."""
     journal: str = ""
     """Id of its journal."""
     lease_age: float | None = None
@@ -109,7 +111,7 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
     unreachable_since: float | None = None
     """When that was, if it is too long ago; None while all is well."""
     is_living: bool = False
-    """It has not stopped, its host is heard of, and it is the newest of its name there."""
+    """It has neither stopped nor been lost, its host is heard of, and it is the newest of its name there."""
 
 
 class RunningRuns(msgspec.Struct, kw_only=True):

@@ -29,9 +29,9 @@ def list_workers(
 ) -> list[WorkerStatus]:
     """Return workers: the living first, among them and the others the newest first.
 
-    A worker lives as long as it has not said that it stopped, its host is heard of, its journal's shipper
-    reads what it writes, and no newer one of its name has started there. One that was killed shows as living
-    until one of these is known.
+    A worker lives as long as it has not said that it stopped, its shipper has not seen its process gone, its
+    host is heard of, its journal's shipper reads what it writes, and no newer one of its name has started
+    there. One that was killed shows as living for the seconds until one of these is known.
 
     Args:
         limit: of more, those that have not stopped, then the newest.
@@ -48,6 +48,15 @@ def list_workers(
         found.append(_status(row, is_newest=place not in newest))
         newest.add(place)
     return sorted(found, key=lambda one: (not one.is_living, -one.started_at, one.name))[:limit]
+
+
+def open_workers(store: Store, journal: str) -> dict[str, str]:
+    """Return the workers of a journal of which no end is known, as {writer: node name}."""
+    table = store.tables.worker
+    mine = (table.c.journal_id == journal, table.c.stopped_at.is_(None))
+    with store.reading() as connection:
+        rows = connection.execute(sa.select(table.c.writer, table.c.worker, table.c.doc).where(*mine))
+        return {row.writer: row.worker for row in rows if facts_of(row.doc).lost is None}
 
 
 def running_by_worker(store: Store, *, limit: int = 500, tenants: Sequence[str] | None = None) -> RunningRuns:
@@ -114,7 +123,8 @@ def _rows(connection: Connection, tables: Tables, names: Iterable[str] | None, l
 def _status(row: Any, *, is_newest: bool) -> WorkerStatus:
     facts = facts_of(row.doc)
     started = facts.started.data if facts.started is not None else {}
-    first = facts.started or facts.stopping or facts.stopped
+    first = facts.first
+    lost = facts.lost if row.stopped_at is None else None
     told = first.data if first is not None else {}
     age = max(0.0, float(row.now) - row.touched_at) if row.touched_at is not None else None
     is_silent = age is not None and row.left_at is None and age >= row.stale_after
@@ -130,10 +140,11 @@ def _status(row: Any, *, is_newest: bool) -> WorkerStatus:
         started_at=row.started_at,
         stopping_at=facts.stopping.stamp[0] if facts.stopping is not None else None,
         stopped_at=row.stopped_at,
+        lost_at=lost.stamp[0] if lost is not None else None,
         journal=row.journal_id,
         lease_age=age,
         unreachable_since=row.touched_at if is_silent else None,
-        is_living=row.stopped_at is None and is_heard and bool(row.is_read) and is_newest,
+        is_living=row.stopped_at is None and lost is None and is_heard and bool(row.is_read) and is_newest,
     )
 
 

@@ -36,7 +36,7 @@ class Row:
 
     name: str
     state: str
-    """`online`, `stopping`, `stopped`, `silent` (with its host), `gone` or `unknown`."""
+    """`online`, `stopping`, `stopped`, `lost`, `silent` (with its host), `gone` or `unknown`."""
     status: WorkerStatus | None
     heard: Heard
     running: list[Run]
@@ -141,7 +141,7 @@ def rows(found: list[WorkerStatus], running: dict[str, list[Run]], heard: dict[s
     names = list(dict.fromkeys([*newest, *running, *heard]))
     nobody = Heard(None, None, None)
     made = [_row(name, newest.get(name), running.get(name, []), heard.get(name, nobody)) for name in names]
-    order = {"online": 0, "stopping": 1, "silent": 2, "unknown": 3, "gone": 4, "stopped": 5}
+    order = {"online": 0, "stopping": 1, "lost": 2, "silent": 3, "unknown": 4, "gone": 5, "stopped": 6}
     return sorted(made, key=lambda row: (order[row.state], row.name))
 
 
@@ -154,6 +154,8 @@ def _state(status: WorkerStatus | None) -> str:
         return "unknown"
     if status.stopped_at is not None:
         return "stopped"
+    if status.lost_at is not None:
+        return "lost"
     if status.is_living:
         return "stopping" if status.stopping_at is not None else "online"
     return "silent" if status.unreachable_since is not None else "gone"

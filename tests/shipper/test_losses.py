@@ -49,6 +49,17 @@ def test_a_writer_whose_worker_is_gone_too_is_lost_at_once() -> None:
     assert Losses(grace=15.0).due({"w": Gone(since=100.0, parent_lives=False)}, 100.0) == ["w"]
 
 
+def test_a_worker_without_an_end_is_lost_once() -> None:
+    losses, journal = Losses(grace=0.0), Journal(room=1)
+
+    assert not losses.settle("w", [Open()], None, journal.append, "atlas", worker="celery@atlas")
+    journal.room = 99
+    assert losses.settle("w", [Open()], None, journal.append, "atlas", worker="celery@atlas")
+
+    assert [kind for kind, *_ in journal.taken] == ["worker.lost", "run.lost"]
+    assert journal.taken[0][3]["writer"] == "w"
+
+
 def test_a_settled_writer_is_not_asked_for_again() -> None:
     losses, journal = Losses(grace=0.0), Journal()
 

@@ -9,7 +9,7 @@ from histories import JOURNALS, Teller
 from storing import Shipper
 
 from plet_celery import events
-from plet_celery.store import Store, queries
+from plet_celery.store import Store, queries, workers
 
 RUNS = tuple(f"{number:08x}-0000-4000-8000-000000000000" for number in range(6))
 VERSIONS = {"plet": "0.1.0", "celery": "5.7.0"}
@@ -88,6 +88,46 @@ def test_a_worker_whose_journal_is_at_its_end_does_not_live(store: Store, teller
     store.forget_writers(shipper.lease(JOURNALS[0]), [main.id])
 
     assert [one.is_living for one in queries.list_workers(store)] == [False]
+
+
+def lose(teller: Teller, main: Any, name: str) -> Any:
+    """Tell, as the shipper does, that a worker's process is gone."""
+    facts = {"by": "shipper", "writer": main.id, "worker": name, "host": "atlas", "reason": "gone"}
+    return teller.tell(teller.writer(JOURNALS[0]), events.WORKER_LOST, None, None, **facts)
+
+
+def test_a_worker_whose_process_is_gone_is_lost(store: Store, teller: Teller) -> None:
+    main = start_worker(teller, "celery@a")
+    start_worker(teller, "celery@b")
+    shipper = Shipper(store)
+    assert shipper.ship(teller.told) == 0
+    assert set(workers.open_workers(store, JOURNALS[0]).values()) == {"celery@a", "celery@b"}
+    told = [lose(teller, main, "celery@a"), lose(teller, main, "celery@a")]
+    assert shipper.ship(teller.told) == 0
+
+    found = {one.name: one for one in queries.list_workers(store)}
+
+    assert (found["celery@a"].is_living, found["celery@a"].lost_at) == (False, told[0].wall)
+    assert (found["celery@b"].is_living, found["celery@b"].lost_at) == (True, None)
+    assert list(workers.open_workers(store, JOURNALS[0]).values()) == ["celery@b"]
+
+
+def test_a_worker_that_has_said_that_it_stopped_is_not_lost(store: Store, teller: Teller) -> None:
+    main = start_worker(teller, "celery@a")
+    lose(teller, main, "celery@a")
+    stopped = teller.tell(main, events.WORKER_STOPPED, None, None, worker="celery@a")
+    assert Shipper(store).ship(teller.told) == 0
+
+    (found,) = queries.list_workers(store)
+
+    assert (found.stopped_at, found.lost_at) == (stopped.wall, None)
+
+
+def test_a_loss_without_a_start_names_its_worker(store: Store, teller: Teller) -> None:
+    lose(teller, teller.writer(JOURNALS[0]), "celery@a")
+    assert Shipper(store).ship(teller.told) == 0
+
+    assert [(one.name, one.is_living) for one in queries.list_workers(store)] == [("celery@a", False)]
 
 
 def test_facts_of_a_wrong_kind_are_none(store: Store, teller: Teller) -> None:

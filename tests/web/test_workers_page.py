@@ -28,6 +28,7 @@ def run(number: int) -> Run:
         ({"stopping_at": 2.0}, "stopping"),
         ({"stopped_at": 2.0}, "stopped"),
         ({"is_living": False, "unreachable_since": 2.0}, "silent"),
+        ({"is_living": False, "lost_at": 2.0}, "lost"),
         ({"is_living": False}, "gone"),
     ],
 )
