@@ -14,6 +14,7 @@ import click
 
 from plet_celery.cli.call import Call, parse_call
 from plet_celery.cli.command import BAD, Command, View, Wrong, command
+from plet_celery.cli.ship import document_of
 from plet_celery.cli.table import error_line
 from plet_celery.cli.watch import watch_run
 from plet_celery.embedded.stack import Blueprint, Stack
@@ -209,7 +210,10 @@ def _refuse_unrecorded(view: View, call: Call | None) -> None:
 
 def _blueprint(view: View, concurrency: int) -> Blueprint:
     project = view.project
-    return Blueprint(project.app, project.name, project.places.home, project.places.journal, concurrency)
+    places = project.places
+    return Blueprint(
+        project.app, project.name, places.home, places.journal, concurrency, ship=document_of(places)
+    )
 
 
 def _typed(prefix: str) -> str:

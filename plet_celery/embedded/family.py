@@ -22,6 +22,8 @@ from plet_celery import presence
 
 TOKEN: Final = "PLET_UP_TOKEN"
 _LOOK: Final = 0.1
+LAST_WORDS: Final = 5.0
+"""Seconds in which a shipper sees, in two looks of one second, that processes are gone, and tells it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Family:
     journal: Path | None = None
     since: float = 0.0
     """A shipper that was started before belongs to another worker; in psutil's time."""
+    _shippers: set[int] = field(default_factory=set)
 
     def marks(self) -> dict[str, str]:
         """Return what the environment of a part must hold."""
@@ -54,16 +57,30 @@ class Family:
         sessions = {leader for leader in self.sessions if self._is_still_ours(leader)}
         return [process for process in psutil.process_iter() if self._belongs(process, sessions)]
 
-    def end(self, *, patience: float, in_a_hurry: Callable[[], bool] = lambda: False) -> None:
-        """End all members: SIGTERM, `patience` seconds, then SIGKILL until none is left."""
+    def end(
+        self,
+        *,
+        patience: float,
+        in_a_hurry: Callable[[], bool] = lambda: False,
+        at_once: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """End all members: SIGTERM, `patience` seconds, then SIGKILL until none is left.
+
+        A shipper is the last: what was killed has no word of its own, and the shipper tells that it is lost.
+        """
         family = self.members()
         _send(family, signal.SIGTERM)
-        deadline = time.monotonic() + patience
-        while family and time.monotonic() < deadline and not in_a_hurry():
-            family = psutil.wait_procs(family, timeout=_LOOK)[1]
+        family = _wait(family, patience, in_a_hurry)
+        others = [process for process in family if process.pid not in self._shippers]
+        if others:
+            _send(others, signal.SIGKILL)
+        _wait(self.members(), LAST_WORDS, lambda: at_once() or not self._is_shipper_left())
         while family := self.members():
             _send(family, signal.SIGKILL)
             psutil.wait_procs(family, timeout=1.0)
+
+    def _is_shipper_left(self) -> bool:
+        return any(process.pid in self._shippers for process in self.members())
 
     def _adopt_shipper(self) -> None:
         """Note who serves the journal now; it was spawned by our worker, as the leader of a session."""
@@ -71,6 +88,8 @@ class Family:
         if beat is None or beat.role != "shipper" or not presence.is_visible(beat.process):
             return
         self.adopt(beat.process.pid, since=self.since)
+        if beat.process.pid in self.sessions:
+            self._shippers.add(beat.process.pid)
 
     def _belongs(self, process: psutil.Process, sessions: set[int]) -> bool:
         if process.pid == os.getpid():
@@ -87,6 +106,14 @@ class Family:
             return psutil.Process(leader).create_time() == self.sessions[leader]
         except psutil.NoSuchProcess:
             return True  # a session may outlive its leader, and keeps the pid from being given away
+
+
+def _wait(family: list[psutil.Process], seconds: float, is_over: Callable[[], bool]) -> list[psutil.Process]:
+    """Wait until all have ended, or the time is over; return those that are left."""
+    deadline = time.monotonic() + seconds
+    while family and time.monotonic() < deadline and not is_over():
+        family = psutil.wait_procs(family, timeout=_LOOK)[1]
+    return family
 
 
 def _send(family: list[psutil.Process], number: signal.Signals) -> None:

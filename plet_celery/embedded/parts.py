@@ -86,10 +86,20 @@ class Parts:
     ) -> None:
         self.close()
 
-    def close(self, *, in_a_hurry: Callable[[], bool] = lambda: False) -> None:
-        """End whatever is left, in the end the watcher; at once when `in_a_hurry` turns true."""
+    def close(
+        self,
+        *,
+        in_a_hurry: Callable[[], bool] = lambda: False,
+        at_once: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """End whatever is left, in the end the watcher.
+
+        Args:
+            in_a_hurry: turns true when only the shipper may still tell what has become of the others.
+            at_once: turns true when nothing may.
+        """
         self.stop(*self._parts, in_a_hurry=in_a_hurry)
-        self._family.end(patience=_LEFTOVER_PATIENCE, in_a_hurry=in_a_hurry)
+        self._family.end(patience=_LEFTOVER_PATIENCE, in_a_hurry=in_a_hurry, at_once=at_once)
         for path in self._remove:
             shutil.rmtree(path, ignore_errors=True)
         self._dismiss_watcher()

@@ -13,11 +13,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from celery import Celery
 from celery.utils.nodenames import gethostname
@@ -25,6 +25,7 @@ from kombu.exceptions import OperationalError
 
 from plet_celery import presence
 from plet_celery.election import ShipLock
+from plet_celery.embedded.leftover import cancel_waiting
 from plet_celery.embedded.parts import GENTLE, Part, Parts, Patience, last_lines
 from plet_celery.embedded.stopping import Stopping
 from plet_celery.embedded.valkey import Valkey, socket_folder, start_valkey
@@ -36,6 +37,7 @@ from plet_celery.spawning import LOG_NAME
 UP_FOLDER: Final = "up"
 START_SECONDS: Final = 15.0
 _TICK = 0.05
+_TELL_SECONDS: Final = 10.0
 _LOCK_NAME = "lock"
 _WEB_ADDRESS: Final = "127.0.0.1"
 _WEB_PORTS: Final = range(5555, 5655)
@@ -60,6 +62,8 @@ class Blueprint:
     home: Path
     journal: Path
     concurrency: int
+    ship: Mapping[str, Any]
+    """What a shipper of the journal needs to know."""
 
 
 class Stack:
@@ -74,6 +78,7 @@ class Stack:
         self._socket_folder, self._temporary = self._folder, list[Path]()
         self._former: dict[str, str | None] = {}
         self._lock: int | None = None
+        self._own_broker_since: float | None = None
 
     def __enter__(self) -> Self:
         """Take the folder; start nothing yet.
@@ -102,12 +107,25 @@ class Stack:
         except OSError:
             pass  # nobody reads this any more
         self._parts.stop("worker", "beat", in_a_hurry=self._stopping.in_a_hurry)
-        self._parts.close(in_a_hurry=self._stopping.in_a_hurry)
+        self._cancel_waiting()
+        self._parts.close(in_a_hurry=self._stopping.in_a_hurry, at_once=self._stopping.at_once)
         (self._socket_folder / "valkey.sock").unlink(missing_ok=True)
         for name, value in self._former.items():
             _set_variable(name, value)
         if self._lock is not None:
             os.close(self._lock)
+
+    def _cancel_waiting(self) -> None:
+        """Tell of the runs that go with our own broker; anybody else's keeps its messages."""
+        if self._own_broker_since is None or self._stopping.at_once():
+            return
+        seconds = 0.0 if self._stopping.in_a_hurry() else _TELL_SECONDS
+        count = cancel_waiting(self._blueprint.ship, since=self._own_broker_since, timeout=seconds)
+        if count:
+            try:
+                self._say("broker", f"takes {count} waiting run{'s' if count > 1 else ''} with it: cancelled")
+            except OSError:
+                pass  # nobody reads this any more
 
     def start_broker(self) -> None:
         """Start a Valkey, unless the app has a broker; point all processes, this one too, at it.
@@ -119,6 +137,7 @@ class Stack:
         if conf.broker_read_url or conf.broker_write_url:
             self._check_own_broker()
             return
+        self._own_broker_since = time.time()
         with self._stopping.shield():
             part, server = start_valkey(self._parts, self._socket_folder)
         self._await(part, server.is_ready)

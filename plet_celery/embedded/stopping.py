@@ -29,14 +29,14 @@ class Stopping:
 
     What a signal raises may be swallowed, where it strikes inside a destructor: so a loop that
     waits calls `check`, too. From `begin` on nothing is raised any more; a further signal then
-    makes `in_a_hurry` true. A signal that was ignored before (`nohup`) stays ignored.
+    makes `in_a_hurry` true, and one more `at_once`. A signal that was ignored before (`nohup`) stays ignored.
     """
 
     def __init__(self) -> None:
         self._asked: signal.Signals | None = None
         self._shields = 0
         self._begun = False
-        self._hurry = False
+        self._hurry = 0
         self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -57,7 +57,11 @@ class Stopping:
 
     def in_a_hurry(self) -> bool:
         """Tell whether another signal came after the one that asked to end."""
-        return self._hurry
+        return self._hurry > 0
+
+    def at_once(self) -> bool:
+        """Tell whether even a hurry takes too long."""
+        return self._hurry > 1
 
     def check(self) -> None:
         """Raise `Stopped` if somebody has asked, and neither a shield nor the clean-up forbids it."""
@@ -78,5 +82,5 @@ class Stopping:
         if self._asked is None:
             self._asked = signal.Signals(number)
         elif self._begun:
-            self._hurry = True
+            self._hurry += 1
         self.check()
