@@ -78,3 +78,20 @@ def test_text_of_a_task_stays_text() -> None:
 
     assert "<script" not in html
     assert "\u202e" not in html
+
+
+def test_a_percentage_says_what_it_is_of() -> None:
+    header = group("g", "a", "b", chord="body")
+    header[0].state, header[0].percent = "running", 50.0
+
+    chord = words(shown(header)).replace("&#8239;", " ")
+    steps = words(shown(chain("x", "y", to_come=2))).replace("&#8239;", " ")
+
+    assert "75 % of its members" in chord
+    assert "37 % done · 2 runs so far:" in chord
+    assert "50 % of its steps" in steps
+    assert "what has ended counts as done, failed or not" in steps
+
+
+def test_a_canvas_that_is_done_needs_no_explanation() -> None:
+    assert "counts as done" not in words(shown([run("a"), run("b", parent_id="a")]))
