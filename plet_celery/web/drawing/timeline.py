@@ -104,16 +104,11 @@ def timeline(
     heads = _heads(run, attempts, now)
     groups = _by_attempt(attempts, every)
     extent, busy = _extent(heads, every, seen, now, is_open)
-    found = _drafts(heads, groups, only=wanted, by_time=is_by_time, now=now)
     below = _children(seen, only=wanted, now=now, more=more_children)
-    is_folded = len(found) + len(below) > ROWS
-    if is_folded:
-        found = _drafts(heads, groups, only=wanted, by_time=is_by_time, now=now, fold=True)
+    found, is_folded = _fitting(heads, groups, len(below), only=wanted, by_time=is_by_time, now=now)
     rows = _bounded(found + below)
-    zero = min(
-        (head.start for head in heads if head.kind == "attempt" and head.start is not None), default=None
-    )
-    time_axis = Axis(extent, busy, zero=extent[0] if zero is None else zero)
+    starts = [head.start for head in heads if head.kind == "attempt" and head.start is not None]
+    time_axis = Axis(extent, busy, zero=min(starts, default=extent[0]))
     axis = time_axis if is_by_time else _order_axis(rows)
     placed = tuple(place(draft, axis, time_axis.zero, is_by_time) for draft in rows)
     is_known = bool(busy) or any(draft.spans for draft in heads)
@@ -129,6 +124,26 @@ def timeline(
         stages=len(every),
         is_folded=is_folded,
     )
+
+
+def _fitting(
+    heads: Sequence[Draft],
+    groups: dict[int, list[Stage]],
+    below: int,
+    *,
+    only: Only,
+    by_time: bool,
+    now: float,
+) -> tuple[list[Draft], bool]:
+    """Return the rows of the queue, the attempts and their stages, and whether those are folded by name.
+
+    Args:
+        below: how many rows of child runs come behind them.
+    """
+    found = _drafts(heads, groups, only=only, by_time=by_time, now=now)
+    if len(found) + below <= ROWS:
+        return found, False
+    return _drafts(heads, groups, only=only, by_time=by_time, now=now, fold=True), True
 
 
 def _wanted(only: str) -> Only:

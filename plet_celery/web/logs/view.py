@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from plet_celery.logfiles.notes import count as spaced
 from plet_celery.logsources.parts import NOTES, Where
-from plet_celery.logsources.windows import LogWindows, Source, Window
+from plet_celery.logsources.windows import Hits, LogWindows, Source, Window
 from plet_celery.terminal.look import ENDS
 from plet_celery.web.logs.bar import (
     Choice,
@@ -149,6 +149,64 @@ def read_window(windows: LogWindows, query: LogQuery, state: str, line: Where | 
     return windows.last(count, attempt, wanted)
 
 
+@dataclass(frozen=True)
+class _Look:
+    """One look into a log: what was asked for and found, and where from there the rest lies."""
+
+    windows: LogWindows
+    query: LogQuery
+    """With its attempt, and with the hit that a search has led to."""
+    hits: Hits | None
+    line: Where | None
+    """The line that is looked at."""
+    window: Window
+
+    @property
+    def is_open(self) -> bool:
+        """The run has not ended."""
+        return self.windows.run.state not in ENDS
+
+    @property
+    def is_at_end(self) -> bool:
+        """The last of these lines are what was asked for."""
+        asked = self.query.to is not None or (self.is_open and not self.query.is_placed)
+        return self.line is None and asked
+
+    @property
+    def position(self) -> str:
+        """What comes behind it can be followed; empty where the window does not reach the end."""
+        is_last = self.window.is_end and self.window.attempt == self.windows.newest
+        return self.window.position if is_last else ""
+
+    @property
+    def earlier(self) -> str:
+        """Leads to the lines before these; before the first one lies the end of the attempt before."""
+        if not self.window.is_start:
+            return self.query.placed(to=self.window.first - 1)
+        before = [one for one in self.windows.attempts if one < self.window.attempt]
+        return self.query.placed(attempt=before[-1], to=END) if before else ""
+
+    @property
+    def later(self) -> str:
+        """Leads to the lines behind these, in the end to the next attempt."""
+        if not self.window.is_end:
+            return self.query.placed(first=self.window.last + 1)
+        behind = [one for one in self.windows.attempts if one > self.window.attempt]
+        return self.query.placed(attempt=behind[0], first=1) if behind else ""
+
+
+def _look(windows: LogWindows, query: LogQuery, seconds: float) -> _Look:
+    """Search, and read the window that this leads to."""
+    query, hits = settled(query, windows), None
+    if query.text:
+        hits = windows.search(query.text, query.wanted, start=query.after, seconds=seconds)
+        if hits.places and not query.is_placed:
+            query = replace(query, hit=hits.places[0], attempt=hits.places[0][0])
+    state = windows.run.state
+    line = line_of(windows, query, state)
+    return _Look(windows, query, hits, line, read_window(windows, query, state, line))
+
+
 def view(
     windows: LogWindows,
     query: LogQuery,
@@ -164,15 +222,8 @@ def view(
         download: address of the download, without arguments.
         seconds: most time for a search.
     """
-    query = settled(query, windows)
-    hits = (
-        windows.search(query.text, query.wanted, start=query.after, seconds=seconds) if query.text else None
-    )
-    if hits is not None and hits.places and not query.is_placed:
-        query = replace(query, hit=hits.places[0], attempt=hits.places[0][0])
-    state = windows.run.state
-    line = line_of(windows, query, state)
-    window = read_window(windows, query, state, line)
+    look = _look(windows, query, seconds)
+    window, query, line = look.window, look.query, look.line
     maker = RowMaker(
         windows.stage_name,
         zone=zone,
@@ -189,13 +240,13 @@ def view(
         attempts=attempts_of(windows, query),
         current=_address(query, line),
         current_line=spaced(line[1]) if line and line[1] else "",
-        earlier=_earlier(windows, window, query),
-        later=_later(windows, window, query),
+        earlier=look.earlier,
+        later=look.later,
         start="" if window.is_start else query.placed(first=1),
         end="" if window.is_end else query.placed(to=END),
         first_error=query.placed(error=FIRST_ERROR),
         next_error=query.placed(error=(window.attempt, max(window.last, 1))) if not window.is_end else "",
-        search=search_of(hits, query),
+        search=search_of(look.hits, query),
         levels=levels_of(query),
         stages=stages_of(windows, query),
         streams=streams_of(query),
@@ -210,10 +261,10 @@ def view(
         raw=f"{download}{arguments_of(query, raw=True)}",
         tab=f"{download}{arguments_of(query, raw=True)}&log_tab=1",
         filtered=f"{download}{arguments_of(query, raw=False)}",
-        is_open=state not in ENDS,
+        is_open=look.is_open,
         total=window.total,
-        position=window.position if window.is_end and window.attempt == windows.newest else "",
-        is_at_end=line is None and (query.to is not None or (state not in ENDS and not query.is_placed)),
+        position=look.position,
+        is_at_end=look.is_at_end,
         classes=_classes(window, query),
     )
 
@@ -269,21 +320,6 @@ def _said(window: Window, query: LogQuery) -> str:
 
 def _lines(count: int) -> str:
     return f"{spaced(count)} line{'' if count == 1 else 's'}"
-
-
-def _earlier(windows: LogWindows, window: Window, query: LogQuery) -> str:
-    """Return the lines before these; before the first one lies the end of the attempt before."""
-    if not window.is_start:
-        return query.placed(to=window.first - 1)
-    before = [one for one in windows.attempts if one < window.attempt]
-    return query.placed(attempt=before[-1], to=END) if before else ""
-
-
-def _later(windows: LogWindows, window: Window, query: LogQuery) -> str:
-    if not window.is_end:
-        return query.placed(first=window.last + 1)
-    behind = [one for one in windows.attempts if one > window.attempt]
-    return query.placed(attempt=behind[0], first=1) if behind else ""
 
 
 def _source_note(source: Source, zone: tzinfo) -> str:
