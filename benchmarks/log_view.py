@@ -30,7 +30,8 @@ import plet_celery.web
 from benchmarks.log_tail import make_log, milliseconds
 from plet_celery import events
 from plet_celery.logfiles import RunLog
-from plet_celery.logsources.windows import LogFilter, LogWindows
+from plet_celery.logsources.window import LogFilter
+from plet_celery.logsources.windows import LogWindows
 from plet_celery.store import queries
 from plet_celery.store.records import LogLine, Run
 from plet_celery.web.logs import view as logview

@@ -36,6 +36,7 @@ from plet_celery.store.columns import (
     place,
     required,
 )
+from plet_celery.store.rolluptables import rollup_bin_table, rollup_table, rollup_tenant_table
 from plet_celery.store.watchtables import WatchTables, watch_tables
 
 VERSION_TABLE: Final = "plet_alembic_version"
@@ -103,9 +104,9 @@ def tables_for(dialect: str) -> Tables:
         log_stream=_log_stream(make),
         log_chunk=_log_chunk(make),
         measure=_measure(make),
-        rollup=_rollup(make),
-        rollup_bin=_rollup_bin(make),
-        rollup_tenant=_rollup_tenant(make),
+        rollup=rollup_table(make),
+        rollup_bin=rollup_bin_table(make),
+        rollup_tenant=rollup_tenant_table(make),
         dead_letter=_dead_letter(make),
         removal=_removal(make),
         removal_part=_removal_part(make),
@@ -115,20 +116,6 @@ def tables_for(dialect: str) -> Tables:
 
 def _owner() -> tuple[Column[Any], Column[Any]]:
     return required("run_id", key(ID_MAX)), required("attempt_id", key(WORD_MAX))
-
-
-def _series() -> tuple[Column[Any], ...]:
-    return (
-        required("journal_id", key(32)),
-        required("bucket", BigInteger()),
-        required("task", key(TASK_MAX)),
-        required("queue", key(QUEUE_MAX)),
-        required("tenant", key(TENANT_MAX)),
-        required("state", key(16)),
-    )
-
-
-_SERIES: Final = ("journal_id", "bucket", "task", "queue", "tenant", "state")
 
 
 def _info(make: TableMaker) -> Table:
@@ -397,44 +384,4 @@ def _measure(make: TableMaker) -> Table:
         required("name", key(255)),
         required("points", blob()),
         primary=("run_id", "attempt_id", "name"),
-    )
-
-
-def _rollup(make: TableMaker) -> Table:
-    table = make(
-        "rollup",
-        *_series(),
-        required("count", BigInteger()),
-        required("runtime_count", BigInteger()),
-        required("runtime_us", BigInteger()),
-        required("waited_count", BigInteger()),
-        required("waited_us", BigInteger()),
-        primary=_SERIES,
-        dense=True,
-    )
-    make.index(table, "bucket", "bucket")
-    return table
-
-
-def _rollup_bin(make: TableMaker) -> Table:
-    table = make(
-        "rollup_bin",
-        *_series(),
-        required("measure", key(8)),
-        required("bin", Integer()),
-        required("count", BigInteger()),
-        primary=(*_SERIES, "measure", "bin"),
-        dense=True,
-    )
-    make.index(table, "bucket", "bucket")
-    return table
-
-
-def _rollup_tenant(make: TableMaker) -> Table:
-    return make(
-        "rollup_tenant",
-        required("journal_id", key(32)),
-        required("tenant", key(TENANT_MAX)),
-        primary=("journal_id", "tenant"),
-        dense=True,
     )

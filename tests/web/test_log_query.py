@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plet_celery.logsources.windows import LogFilter
+from plet_celery.logsources.window import LogFilter
 from plet_celery.web.logs.query import COUNT, END, FIRST_ERROR, STREAMS, LogQuery
 
 WHERES = st.one_of(st.none(), st.tuples(st.integers(0, 99_999), st.integers(0, 0xFFFF_FFFF)))

@@ -17,7 +17,8 @@ from storing import new_store
 from plet_celery import events
 from plet_celery.errors import RunNotFound
 from plet_celery.logfiles import text
-from plet_celery.logsources.windows import LogFilter, LogWindows, Window
+from plet_celery.logsources.window import LogFilter, Window
+from plet_celery.logsources.windows import LogWindows
 from plet_celery.store import IngestLimits, Store, queries
 
 

@@ -11,7 +11,8 @@ from typing import Final
 
 from plet_celery.logfiles.notes import count as spaced
 from plet_celery.logsources.parts import Where
-from plet_celery.logsources.windows import Hits, LogWindows
+from plet_celery.logsources.window import Hits
+from plet_celery.logsources.windows import LogWindows
 from plet_celery.terminal.text import shorten
 from plet_celery.web.logs.ansi import visible
 from plet_celery.web.logs.query import STREAMS, LogQuery, level_value

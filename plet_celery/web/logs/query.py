@@ -27,7 +27,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from plet_celery.logsources.parts import Where
-from plet_celery.logsources.windows import LogFilter
+from plet_celery.logsources.window import LogFilter
 from plet_celery.terminal.text import shorten
 from plet_celery.web.logs.ansi import visible
 

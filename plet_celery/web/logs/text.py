@@ -8,7 +8,8 @@ from typing import Final
 from plet_celery.errors import PletError
 from plet_celery.logfiles import text as format_of
 from plet_celery.logsources.parts import NOTES
-from plet_celery.logsources.windows import ALL, LogFilter, LogWindows
+from plet_celery.logsources.window import ALL, LogFilter
+from plet_celery.logsources.windows import LogWindows
 from plet_celery.paths import short_id
 from plet_celery.store.records import LogLine
 from plet_celery.web.logs.query import LogQuery

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from plet_celery.logfiles.notes import count as spaced
 from plet_celery.logsources.parts import NOTES, Where
-from plet_celery.logsources.windows import Hits, LogWindows, Source, Window
+from plet_celery.logsources.window import Hits, Source, Window
+from plet_celery.logsources.windows import LogWindows
 from plet_celery.terminal.look import ENDS
 from plet_celery.web.logs.bar import (
     Choice,
