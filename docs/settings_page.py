@@ -75,6 +75,8 @@ def _type(field: FieldInfo) -> str:
         return "function, or text"
     if "Literal" in text:
         return ", ".join(f"`{choice}`" for choice in getattr(field.annotation, "__args__", ()))
+    if text == "dict[str, typing.Any]":
+        return "`{name pattern: [objective]}`"
     if text.startswith("dict"):
         return "`{name pattern: number}`"
     names = {"bool": "true or false", "int": "whole number", "float": "number", "str": "text"}

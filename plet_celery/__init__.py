@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from plet_celery.current import stage as stage
     from plet_celery.current import track as track
     from plet_celery.errors import PletError as PletError
+    from plet_celery.objectives import P95 as P95
+    from plet_celery.objectives import FinishBy as FinishBy
+    from plet_celery.objectives import Freshness as Freshness
+    from plet_celery.objectives import MaxRuntime as MaxRuntime
+    from plet_celery.objectives import MaxWait as MaxWait
+    from plet_celery.objectives import StartBy as StartBy
+    from plet_celery.objectives import SuccessRate as SuccessRate
     from plet_celery.plet import Plet as Plet
     from plet_celery.result import TrackedResult as TrackedResult
     from plet_celery.run import Run as Run
@@ -24,10 +31,17 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ALL_TENANTS": "plet_celery.settings",
+    "FinishBy": "plet_celery.objectives",
+    "Freshness": "plet_celery.objectives",
+    "MaxRuntime": "plet_celery.objectives",
+    "MaxWait": "plet_celery.objectives",
+    "P95": "plet_celery.objectives",
     "Plet": "plet_celery.plet",
     "PletError": "plet_celery.errors",
     "Run": "plet_celery.run",
     "Stage": "plet_celery.stages",
+    "StartBy": "plet_celery.objectives",
+    "SuccessRate": "plet_celery.objectives",
     "TrackedResult": "plet_celery.result",
     "TrackedTask": "plet_celery.task",
     "current_run": "plet_celery.current",
@@ -37,10 +51,17 @@ _HOMES = {
 
 __all__ = [
     "ALL_TENANTS",
+    "P95",
+    "FinishBy",
+    "Freshness",
+    "MaxRuntime",
+    "MaxWait",
     "Plet",
     "PletError",
     "Run",
     "Stage",
+    "StartBy",
+    "SuccessRate",
     "TrackedResult",
     "TrackedTask",
     "__version__",

@@ -20,8 +20,10 @@ from celery.exceptions import ImproperlyConfigured
 
 from plet_celery import __version__, events, paths, reports, supervision
 from plet_celery.capture import Capture, CaptureOptions
+from plet_celery.declarations import objectives_of
 from plet_celery.errors import HomeError, JournalError, SettingsError
 from plet_celery.journal import Writer, WriterLimits, open_journal
+from plet_celery.objectives import Declared
 from plet_celery.profiles import is_recorded
 from plet_celery.recording import Recording
 from plet_celery.redaction import Redactor
@@ -109,8 +111,17 @@ class Plet:
                 "home": str(self.home),
                 "database_url": self.database_url,
                 "fingerprint": fingerprint(self.settings),
+                "objectives": [one.to_plain() for one in self.objectives()],
             }
         return self._config
+
+    def objectives(self) -> tuple[Declared, ...]:
+        """Return the promises that this app's tasks and `plet_objectives` make, by task.
+
+        Raises:
+            SettingsError: the settings cannot be used.
+        """
+        return objectives_of(self.app, self.settings)
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Ship everything recorded so far, here or by the running shipper; for tests, scripts, eager mode.

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from plet_celery.errors import SettingsError
+from plet_celery.objectives import Objective, to_plain
 from plet_celery.settings_watch import WatchSettings
 
 PREFIX = "plet_"
@@ -54,8 +55,9 @@ ALL_TENANTS: Final = AllTenants.ALL
 
 
 Rule = Callable[[str | None], Any]
-_PAGES: Final = frozenset({"insecure_open", "rights_for", "tenants_for"})
-"""What only the pages ask: a function is no JSON, and a shipper need not step down for it."""
+_ASIDE: Final = frozenset({"insecure_open", "rights_for", "tenants_for", "objectives"})
+"""What a shipper need not step down for: only the pages ask for it (and a function is no JSON), or it is
+handed over by itself."""
 
 
 class Settings(WatchSettings):
@@ -285,7 +287,7 @@ def describe_settings(
 
 def settings_to_json(settings: Settings) -> str:
     """Return the options as JSON with secrets in clear, for the shipper's inherited pipe only."""
-    names = (name for name in Settings.model_fields if name not in _PAGES)
+    names = (name for name in Settings.model_fields if name not in _ASIDE)
     return json.dumps({name: _revealed(getattr(settings, name)) for name in names})
 
 
@@ -407,6 +409,10 @@ def _masked(value: Any) -> Any:
         return "***"
     if isinstance(value, tuple):
         return [_masked(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _masked(item) for name, item in value.items()}
+    if isinstance(value, Objective):
+        return to_plain(value)
     if callable(value):
         return (
             f"{getattr(value, '__module__', '?')}:{getattr(value, '__qualname__', type(value).__qualname__)}"

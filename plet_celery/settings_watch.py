@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from plet_celery.errors import SettingsError
+from plet_celery.objectives import declared
+
+
+def _objectives(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the promises by name pattern, each list as a tuple of objectives."""
+    try:
+        return {pattern: declared(some, f"{pattern!r}") for pattern, some in given.items()}
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
 
 
 class WatchSettings(BaseModel):
@@ -22,4 +35,11 @@ class WatchSettings(BaseModel):
         default=600.0,
         gt=0,
         description="Seconds without progress and log after which a running run counts as stuck.",
+    )
+
+    # Promises
+    objectives: Annotated[dict[str, Any], AfterValidator(_objectives)] = Field(
+        default={},
+        description="Promises about time and success, lists of them by name pattern of tasks "
+        "(docs/objectives.md).",
     )

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from typing import Any, ClassVar, TypeVar, overload
 
 from celery import Task
@@ -12,6 +20,7 @@ from celery import Task
 from plet_celery import bodies
 from plet_celery.current import current_run
 from plet_celery.errors import SettingsError
+from plet_celery.objectives import Objective, declared
 from plet_celery.stages import Stage
 
 T = TypeVar("T")
@@ -28,17 +37,21 @@ class TrackedTask(Task):  # type: ignore[type-arg]
     Attributes:
         stages: declared stages, as names of equal weight or as `{name: weight}`. They are shown as
             planned before they start, and give the run a total percent.
+        objectives: promises about its runs, such as `[MaxWait(60), MaxRuntime(900)]` (docs/objectives.md).
     """
 
     abstract = True
     stages: ClassVar[Iterable[str] | Mapping[str, float]] = ()
+    objectives: ClassVar[Sequence[Objective]] = ()
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         run = bodies.driven(inspect.getattr_static(cls, "run", None))
         if run is not None:
             cls.run = run  # type: ignore[method-assign]
-        cls.stages = declared_stages(cls.stages, str(cls.name or cls.__name__))
+        name = str(cls.name or cls.__name__)
+        cls.stages = declared_stages(cls.stages, name)
+        cls.objectives = declared(cls.objectives, f"task {name!r}")
 
     def __getattr__(self, name: str) -> Any:
         if name in _DJANGO_METHODS:

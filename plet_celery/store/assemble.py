@@ -147,6 +147,7 @@ def _of_face(row: RunRow, doc: RunDoc, face: AttemptState | None) -> dict[str, A
         "host": merge.text(ran.get("host"), 255),
         "percent": face.percent if face is not None else None,
         "retries": merge.integer(ran.get("retries")) or 0,
+        "not_before": merge.iso_moment(told.get("eta")) if row.attempts < 2 else None,
         "tracked": start.get("tracked") is True,
         "weight": merge.weight_of(end.data) if end is not None else 1,
         "error": _error(upstream or end),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -138,6 +139,24 @@ def moment(value: Any) -> float | None:
     """Return a wall time that a calendar knows, or None."""
     found = number(value)
     return found if found is not None and 0.0 <= found < _YEAR_10000 else None
+
+
+def iso_moment(value: Any) -> float | None:
+    """Return the wall time that an ISO text names (UTC where it names no zone), or None."""
+    if type(value) is not str:
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return moment((found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp())
+
+
+def startable_at(facts: Mapping[str, Any]) -> float | None:
+    """Return from when on an attempt waited: its publish, or its ETA where that is later."""
+    queued_at = moment(facts.get("queued_at"))
+    eta = facts.get("eta")
+    return queued_at if eta is None or queued_at is None else max(queued_at, iso_moment(eta) or 0.0)
 
 
 def integer(value: Any) -> int | None:

@@ -25,6 +25,7 @@ from plet_celery.store.merge import (
     integer,
     moment,
     number,
+    startable_at,
     text,
     weight_of,
 )
@@ -84,7 +85,8 @@ def rows_of(plain: Plain, journal: str, change_seq: int, keep: float, delta: Del
     except TypeError:  # a list or an object, where a word should be
         task, tenant, trigger, user, queue, worker = _words.__wrapped__(*map(facts.get, _WORDS))
     queued_at = moment(facts.get("queued_at"))
-    waited = start.wall - queued_at if queued_at is not None else None
+    startable = queued_at if facts.get("eta") is None else startable_at(facts)
+    waited = start.wall - startable if startable is not None else None
     weight = weight_of(end.data)
     counted = delta.made(end.wall, task, queue, tenant, "succeeded", plain.runtime, waited, weight)
     delta.replace(None, counted)

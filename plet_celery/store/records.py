@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 _TIMES: Final = frozenset(
     {
-        *("at", "as_of", "queued_at", "started_at", "ended_at"),
+        *("at", "as_of", "queued_at", "not_before", "started_at", "ended_at"),
         *("unreachable_since", "left_at", "lost_at", "beat_at", "taken_at"),
     }
 )
@@ -54,6 +54,8 @@ class Run(msgspec.Struct, kw_only=True):
     message: str | None = None
     eta: dict[str, float] | None = None
     queued_at: float | None = None
+    not_before: float | None = None
+    """When it may start at the earliest, where its publisher said so (`eta`, `countdown`)."""
     started_at: float | None = None
     """Start of the first attempt."""
     ended_at: float | None = None

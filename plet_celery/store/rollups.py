@@ -71,7 +71,7 @@ class Delta:
         end, facts, runtime = outcome.end, outcome.facts, outcome.runtime
         if end is None:
             return None
-        queued = merge.moment(facts.get("queued_at")) if runtime is not None else None
+        startable = merge.startable_at(facts) if runtime is not None else None
         return self.made(
             end.stamp[0],
             merge.text(facts.get("task"), TASK_MAX) or "",
@@ -80,7 +80,7 @@ class Delta:
             # A task that replaced itself has not ended: its run goes on, and is running meanwhile.
             RunState.RUNNING.value if end.data.get("replaced") is True else end.state,
             runtime,
-            outcome.started_at - queued if queued is not None else None,
+            outcome.started_at - startable if startable is not None else None,
             merge.weight_of(end.data),
         )
 

@@ -34,6 +34,8 @@ class WatchTables:
     """Every promise that was declared, by its id; one that nobody declares any more has `gone_at`."""
     due: Table
     """Times at which a success was due, once each, and whether it came."""
+    tally: Table
+    """How many ends of an hour kept an objective, and how many did not."""
     alert: Table
     """One row per rule, subject and episode."""
     transition: Table
@@ -52,6 +54,7 @@ def watch_tables(make: TableMaker) -> WatchTables:
         health=_health(make),
         objective=_objective(make),
         due=_due(make),
+        tally=_tally(make),
         alert=_alert(make),
         transition=_transition(make),
         delivery=_delivery(make),
@@ -118,6 +121,18 @@ def _due(make: TableMaker) -> Table:
     )
     make.index(table, "time", "due_at")
     return table
+
+
+def _tally(make: TableMaker) -> Table:
+    return make(
+        "tally",
+        required("hour", BigInteger()),
+        required("objective_id", key(WORD_MAX)),
+        required("good", BigInteger()),
+        required("bad", BigInteger()),
+        primary=("hour", "objective_id"),
+        dense=True,
+    )
 
 
 def _alert(make: TableMaker) -> Table:

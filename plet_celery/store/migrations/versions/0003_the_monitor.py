@@ -19,7 +19,10 @@ depends_on = None
 def upgrade() -> None:
     """Make the tables; what MariaDB has made before it was interrupted is passed over."""
     make = _Maker(op.get_context().dialect.name)
-    for table in (_watch, _health, _objective, _due, _alert, _transition, _delivery, _silence, _channel):
+    for table in (
+        *(_watch, _health, _objective, _due, _tally),
+        *(_alert, _transition, _delivery, _silence, _channel),
+    ):
         table(make)
     info = tables_for(op.get_context().dialect.name).info
     op.execute(info.delete().where(info.c.name == WORKS_FROM))
@@ -119,6 +122,18 @@ def _due(make: _Maker) -> None:
         dense=True,
     )
     make.index(table, "time", "due_at")
+
+
+def _tally(make: _Maker) -> None:
+    make(
+        "tally",
+        _required("hour", BigInteger()),
+        _required("objective_id", key(64)),
+        _required("good", BigInteger()),
+        _required("bad", BigInteger()),
+        primary=("hour", "objective_id"),
+        dense=True,
+    )
 
 
 def _alert(make: _Maker) -> None:
