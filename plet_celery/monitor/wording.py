@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+from plet_celery.objectives import (
+    P95,
+    FinishBy,
+    Freshness,
+    MaxRuntime,
+    MaxWait,
+    Objective,
+    StartBy,
+    SuccessRate,
+    as_seconds,
+)
+
 
 def span(seconds: float) -> str:
     """Return a duration with at most two units: `26 h`, `3 min`, `2.5 s`, `1 h 30 min`."""
@@ -30,3 +42,27 @@ def share(value: float) -> str:
 def counted(count: int, noun: str) -> str:
     """Return `1 run`, `3 runs`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def promised(objective: Objective) -> str:
+    """Return what is promised, in words: `a start within 60 s`."""
+    if isinstance(objective, MaxWait):
+        return f"a start within {span(as_seconds(objective.seconds))}"
+    if isinstance(objective, MaxRuntime):
+        return f"an end within {span(as_seconds(objective.seconds))}"
+    if isinstance(objective, (StartBy, FinishBy)):
+        days = "" if objective.days == "*" else f" on {objective.days}"
+        what = "a start" if isinstance(objective, StartBy) else "a success"
+        return f"{what} by {objective.time} {objective.zone or 'UTC'}{days}"
+    if isinstance(objective, Freshness):
+        grace = as_seconds(objective.grace)
+        margin = f" + {span(grace)} grace" if grace else ""
+        if isinstance(objective.every, str):
+            return f"a success at {objective.every} {objective.zone or 'UTC'}{margin}"
+        return f"a success every {span(as_seconds(objective.every))}{margin}"
+    if isinstance(objective, SuccessRate):
+        return f"at least {share(objective.target)} succeed within {span(as_seconds(objective.window))}"
+    if isinstance(objective, P95):
+        limit, window = as_seconds(objective.seconds), as_seconds(objective.window)
+        return f"95 % take at most {span(limit)} within {span(window)}"
+    return objective.kind

@@ -293,7 +293,7 @@ def test_settings_survive_the_way_through_json() -> None:
     assert settings_from_json(settings_to_json(found).encode()) == found
 
 
-PAGES = {"insecure_open", "rights_for", "tenants_for"}
+PAGES = {"insecure_open", "rights_for", "tenants_for", "objectives"}
 """What a shipper never gets to know."""
 
 

@@ -53,6 +53,7 @@ FILLED: dict[str, msgspec.Struct] = {
         message="one of two",
         eta={"p50": 1.5},
         queued_at=AT,
+        not_before=AT,
         started_at=AT,
         ended_at=AT,
         waited=0.5,
