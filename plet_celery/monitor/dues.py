@@ -116,14 +116,14 @@ def of_interval(
     watched: float,
     now: float,
 ) -> list[Due]:
-    """Return the times that passed without a success, later than `watched`, at most 100.
+    """Return the times that passed without a success, from `watched` on, at most 100.
 
     Each success moves the times: the next one is due an interval after it.
 
     Args:
         ends: successes by their ends.
         begun: the success before them, or when the promise was first made.
-        watched: every time up to this one is decided.
+        watched: every time before this one is decided.
     """
     behind = [one for one in ends if begun < one.at <= watched]
     start = behind[-1].at if behind else begun
@@ -131,8 +131,8 @@ def of_interval(
     for following in [*(one for one in ends if one.at > start), None]:
         end = following.at if following is not None else now
         number = max(1, math.floor((watched - start) / every))
-        while (at := start + number * every) + grace < end and len(found) < AT_ONCE_MAX:
-            if at > watched:
+        while (at := start + number * every) < end - grace and len(found) < AT_ONCE_MAX:
+            if at >= watched:
                 found.append(_passed(objective_id, at, following))
             number += 1
         start = end

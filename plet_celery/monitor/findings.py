@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from plet_celery.monitor.dues import Asked
+from plet_celery.monitor.dues import Asked, calendar_of
 from plet_celery.monitor.schedule import clock
 from plet_celery.monitor.snapshot import Snapshot, begun_at
 from plet_celery.monitor.wording import counted, share, span
@@ -234,11 +234,6 @@ def _broken(
 ) -> Finding:
     window = newest.window
     mine = [run for run in _open_of(one, snapshot) if run.created_at >= window.since]
-    times = {due.at for due in snapshot.missed.get(one.id, ())} | {
-        each.window.due_at
-        for each in snapshot.windows.get(one.id, ())
-        if each.happened is None and each.window.deadline < now and each.window.due_at > begun_at(one)
-    }
     at = clock(window.due_at, objective.zone)
     was_due = f"was due {at:%a %H:%M}"
     if isinstance(objective, Freshness):
@@ -253,11 +248,19 @@ def _broken(
         value,
         since=window.deadline,
         runs=tuple(run.id for run in mine),
-        number=max(1, len(times)),
+        number=_missed(one, newest, success),
         noun="due time",
         tenants=frozenset(run.tenant for run in mine),
         success=success,
     )
+
+
+def _missed(one: Promise, newest: Asked, success: Ended | None) -> int:
+    """Return how many times have passed since the last success, up to 1,000."""
+    calendar = calendar_of(one.objective)
+    assert calendar is not None
+    after = max(begun_at(one), success.at if success is not None else 0.0)
+    return max(1, len(calendar.between(after, newest.window.due_at, limit=COUNT_MAX)))
 
 
 def _open_of(one: Promise, snapshot: Snapshot) -> list[OpenRun]:

@@ -22,7 +22,7 @@ def span(seconds: float) -> str:
         return f"{whole:.1f}".removesuffix(".0") + " s"
     if whole < 119.5:
         return f"{round(whole)} s"
-    if whole < 7170:
+    if whole < 3570:
         return f"{round(whole / 60)} min"
     if whole < 172_770:
         hours, minutes = divmod(round(whole / 60), 60)

@@ -30,6 +30,8 @@ HAPPENED_MAX: Final = 300
 SKEW_MIN: Final = 2.0
 """Seconds; what a clock seems to be wrong by less is how long the question took."""
 _AT_ONCE_MAX: Final = 50
+# In the order of the table, in which rows come.
+_ROOT: Final = ("id", "task", "tenant", "created_at", "queued_at", "started_at")
 _CANVASES_MAX: Final = 500
 COUNT_MAX: Final = 1000
 """Where counting stops."""
@@ -134,9 +136,8 @@ def open_canvases(connection: Connection, tables: Tables, runs: Iterable[OpenRun
     for run in runs:
         members.setdefault(run.canvas or run.id, []).append(run)
     keys = sorted(members, key=lambda key: members[key][0].created_at)[:_CANVASES_MAX]
-    columns = ("id", "task", "created_at", "queued_at", "started_at", "tenant")
     roots = {
-        row[0]: row for row in bulk.fetch(connection, tables.run, [(key,) for key in keys], columns=columns)
+        row[0]: row for row in bulk.fetch(connection, tables.run, [(key,) for key in keys], columns=_ROOT)
     }
     found = []
     for key in keys:
@@ -149,10 +150,10 @@ def open_canvases(connection: Connection, tables: Tables, runs: Iterable[OpenRun
                     key=key,
                     task=root[1],
                     root=root[0],
-                    created_at=root[2],
-                    queued_at=root[3],
-                    started_at=root[4],
-                    tenant=root[5],
+                    tenant=root[2],
+                    created_at=root[3],
+                    queued_at=root[4],
+                    started_at=root[5],
                     runs=tuple(run.id for run in mine),
                     ahead=mine[0].ahead,
                     silent_since=min(silent) if len(silent) == len(mine) else None,
@@ -234,7 +235,7 @@ def skews_of(connection: Connection, tables: Tables) -> dict[str, float]:
     """Return by journal how far its clock is ahead of the store's, where that is worth a correction."""
     table = tables.journal
     query = sa.select(table.c.journal_id, table.c.skew)
-    found = connection.execute(query).tuples().all()
+    found = connection.execute(query).all()
     return {journal: skew for journal, skew in found if skew is not None and abs(skew) >= SKEW_MIN}
 
 
@@ -343,8 +344,7 @@ def _canvas_states(connection: Connection, tables: Tables, key: str) -> dict[str
 
 
 def _root(connection: Connection, tables: Tables, key: str) -> Any:
-    columns = ("id", "task", "created_at", "queued_at", "started_at", "tenant")
-    for row in bulk.fetch(connection, tables.run, [(key,)], columns=columns):
+    for row in bulk.fetch(connection, tables.run, [(key,)], columns=_ROOT):
         return row
     return _oldest(connection, tables, key)
 
@@ -352,13 +352,10 @@ def _root(connection: Connection, tables: Tables, key: str) -> Any:
 def _oldest(connection: Connection, tables: Tables, key: str) -> Any:
     """Return the first run of a canvas whose key is no run: a group that nothing began."""
     table = tables.run
-    columns = (
-        table.c.id,
-        table.c.task,
-        table.c.created_at,
-        table.c.queued_at,
-        table.c.started_at,
-        table.c.tenant,
+    query = (
+        sa.select(*(table.c[name] for name in _ROOT))
+        .where(table.c.canvas == key)
+        .order_by(table.c.created_at, table.c.id)
+        .limit(1)
     )
-    query = sa.select(*columns).where(table.c.canvas == key).order_by(table.c.created_at, table.c.id).limit(1)
     return connection.execute(query).first()
