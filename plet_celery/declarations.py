@@ -39,9 +39,7 @@ def objectives_of(app: Celery, settings: Settings) -> tuple[Declared, ...]:
             if is_recorded(name, settings.record_tasks, settings.ignore_tasks):
                 found.append(Declared(name, _in_zone(one, zone), source, of_app))
             elif source == "task" or not _WILD & set(source):
-                log.warning(
-                    "objective without records: task=%s kind=%s: see plet_ignore_tasks", name, one.kind
-                )
+                log.warning("objective of a task that is not recorded: task=%s kind=%s", name, one.kind)
     return tuple(found)
 
 
