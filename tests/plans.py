@@ -10,7 +10,11 @@ SORTED_MAX = 2_000
 
 def faults(connection: Any, query: Any) -> list[str]:
     """Return the steps of a query's plan that read all of `run`, or sort more than runs of one time."""
-    text = str(query.compile(connection, compile_kwargs={"literal_binds": True}))
+    return faults_of(connection, str(query.compile(connection, compile_kwargs={"literal_binds": True})))
+
+
+def faults_of(connection: Any, text: str) -> list[str]:
+    """Return the steps of a statement's plan as `faults` does."""
     return {"sqlite": _sqlite_faults, "postgresql": _postgres_faults}.get(
         connection.dialect.name, _mariadb_faults
     )(connection.execution_options(no_parameters=True), text)

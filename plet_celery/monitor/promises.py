@@ -31,6 +31,8 @@ from plet_celery.store.tallies import NOTHING, Tally, hour_of
 from plet_celery.watchfacts import Judgement, Severity, Verdict
 
 RUNS_MAX: Final = 20
+KEPT_EVERY: Final = 300.0
+"""Seconds after which what a kept promise says of itself is written, though nothing depends on it."""
 _SUBJECT_MAX: Final = 255
 _CANVASES_MAX: Final = 500
 
@@ -86,7 +88,10 @@ def assess(snapshot: Snapshot, *, now: float) -> Assessment:
         state, since = finding.verdict.value, one.since
         if state != one.state:
             since = finding.since if finding.since is not None and finding.since > begun_at(one) else now
-        if (state, since, memory) != (one.state, one.since, one.memory):
+        is_changed = (state, since, memory) != (one.state, one.since, one.memory)
+        is_told = state != one.state or finding.verdict is Verdict.BROKEN or bool(mine)
+        if is_changed and (is_told or _has_to_be_kept(one.memory, memory, now)):
+            memory = msgspec.structs.replace(memory, kept_at=now)
             promises.append(_with(one, state, since, memory))
         extra |= _canvas_tallies(one, snapshot, extra)
     tallies = {**snapshot.tallies, **extra}
@@ -185,6 +190,12 @@ def _memory(one: Promise, snapshot: Snapshot, finding: Finding, now: float) -> M
     if isinstance(objective, MaxRuntime) and objective.scope == "canvas":
         changes["canvases"] = _deadlines(one, objective, snapshot)
     return msgspec.structs.replace(one.memory, **changes)
+
+
+def _has_to_be_kept(before: Memory, memory: Memory, now: float) -> bool:
+    """Tell whether the next pass needs it, or readers have not seen it for a while."""
+    is_needed = (memory.filled, memory.canvases) != (before.filled, before.canvases)
+    return is_needed or before.kept_at is None or now - before.kept_at >= KEPT_EVERY
 
 
 def _deadlines(one: Promise, objective: MaxRuntime, snapshot: Snapshot) -> dict[str, float]:

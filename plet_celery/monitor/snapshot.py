@@ -75,7 +75,7 @@ class Snapshot:
     late: Mapping[str, int] = field(default_factory=dict)
     """How many ended late since the last pass."""
     tallies: Mapping[tuple[int, str], Tally] = field(default_factory=dict)
-    """Hours that were counted."""
+    """Hours that were counted, and are not what is kept of them."""
     filled: Mapping[str, int] = field(default_factory=dict)
     """From which hour on all are counted."""
 
@@ -248,15 +248,19 @@ class _Reader:
             return
         live_from = tallies.hour_of(self._now) - HOUR
         counted = self._counted(countings, live_from, self._now)
+        older = self._older(countings, live_from)
         hours = set(range(live_from, tallies.hour_of(self._now) + HOUR, HOUR))
-        before = tallies.stored(self._connection, self._tables, hours)
-        self.found["late"] = self._late(countings, counted, before)
-        self.found["sums"] = self._sums(countings, counted, live_from)
-        found = {
+        before = tallies.stored(self._connection, self._tables, {*hours, *(hour for hour, _ in older)})
+        live = {key: tally for key, tally in before.items() if key[0] in hours}
+        self.found["late"] = self._late(countings, counted, live)
+        self.found["sums"] = self._sums(countings, counted, live_from, older, before)
+        newest = {
             (hour, one): counted.get((hour, one), tallies.NOTHING) for hour in hours for one in countings
         }
-        found |= self._older(countings, live_from)
-        self.found["tallies"] = found
+        found = {**newest, **older}
+        self.found["tallies"] = {
+            key: tally for key, tally in found.items() if tally != before.get(key, tallies.NOTHING)
+        }
 
     def _counted(
         self, countings: Mapping[str, Counting], since: float, until: float, span: int = HOUR
@@ -279,8 +283,14 @@ class _Reader:
         return late
 
     def _sums(
-        self, countings: Mapping[str, Counting], counted: Mapping[tuple[int, str], Tally], live_from: int
+        self,
+        countings: Mapping[str, Counting],
+        counted: Mapping[tuple[int, str], Tally],
+        live_from: int,
+        older: Mapping[tuple[int, str], Tally],
+        before: Mapping[tuple[int, str], Tally],
     ) -> dict[str, Tally]:
+        """Return what ended within the windows of shares; of more than the newest hours, in whole hours."""
         by_window: dict[float, dict[str, Counting]] = {}
         for one in self._of(SuccessRate, P95):
             window = window_of(one.objective)
@@ -296,6 +306,12 @@ class _Reader:
                 sums |= {one: found.get((0, one), tallies.NOTHING) for one in some}
             else:
                 old = tallies.summed(self._connection, self._tables, some, since=since, until=live_from)
+                for (hour, key), tally in older.items():
+                    if key in some and hour >= tallies.hour_of(since):
+                        # In the place of what was kept of that hour.
+                        kept = before.get((hour, key), tallies.NOTHING)
+                        both = old.get(key, tallies.NOTHING).plus(tally)
+                        old[key] = Tally(both.good - kept.good, both.bad - kept.bad)
                 sums |= {
                     one: live.get(one, tallies.NOTHING).plus(old.get(one, tallies.NOTHING)) for one in some
                 }

@@ -59,6 +59,8 @@ class Memory(msgspec.Struct, omit_defaults=True):
     """The newest success that was seen: it may be removed before the next one comes."""
     filled: int | None = None
     """From this hour on the tallies are counted."""
+    kept_at: float | None = None
+    """When a pass wrote this."""
     good: int | None = None
     """Of a share: what its window had at the last judgement."""
     bad: int | None = None

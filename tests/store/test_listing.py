@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 
 import pytest
 import sqlalchemy as sa
-from plans import faults
+from plans import faults, faults_of
 from services import ENGINES
 from storing import store_on
 
 from plet_celery.errors import PletError
+from plet_celery.monitor import promise_pass
+from plet_celery.objectives import Declared, FinishBy, Freshness, MaxRuntime, MaxWait, StartBy
 from plet_celery.store import Store, bulk, queries
 from plet_celery.store.engine import prefer_indexes
 from plet_celery.store.listing import expanded
@@ -317,6 +319,44 @@ def test_figures_and_names_are_answered_from_an_index(store: Store, tenants: lis
         prefer_indexes(connection)
         for one in about_runs:
             assert faults(connection, one) == []
+
+
+def test_what_a_pass_asks_about_promises_is_answered_from_an_index(store: Store) -> None:
+    promised = [
+        Declared(task, one)
+        for task in TASKS[:3]
+        for one in (
+            MaxWait(60),
+            MaxRuntime(60),
+            MaxRuntime(60, scope="canvas"),
+            StartBy("02:30"),
+            FinishBy("02:30", scope="canvas"),
+            Freshness(60),
+            Freshness("* * * * *", name="by crontab"),
+        )
+    ]
+    # By a clock that is long past: every due time has runs behind and before it.
+    now = T0 + 86_400.0
+    promise_pass.announce(store, promised, now=now - 86_400.0, has_app=True)
+    asked: list[Any] = []
+
+    def note(connection: Any, query: Any, several: Any, values: dict[str, Any], options: Any) -> None:
+        asked.append(query.params(values) if isinstance(query, sa.Select) else None)
+
+    sa.event.listen(store.engine, "before_execute", note)
+    try:
+        found = promise_pass.look(store, now=now)
+    finally:
+        sa.event.remove(store.engine, "before_execute", note)
+
+    about_runs = [one for one in asked if one is not None and store.tables.run in _tables_of(one)]
+    assert len(found.judgements) == len(promised)
+    assert len(about_runs) >= 20
+    with store.reading() as connection:
+        prefer_indexes(connection)
+        literal = {"literal_binds": True}
+        for text in sorted({str(one.compile(connection, compile_kwargs=literal)) for one in about_runs}):
+            assert faults_of(connection, text) == []
 
 
 def _tables_of(query: Any) -> set[Any]:
