@@ -47,6 +47,14 @@ class RunAmbiguous(PletError):
     """A prefix fits several runs."""
 
 
+class AlertNotFound(PletError):
+    """No alert has this id or prefix."""
+
+
+class SilenceNotFound(PletError):
+    """No silence has this id."""
+
+
 class LogNotFound(PletError):
     """A run's log is neither on this host nor in the store."""
 

@@ -120,10 +120,21 @@ class AlertDoc:
     is_flapping: bool = False
     has_data: bool = True
     """False while the rule cannot say anything."""
+    unjudged_since: float | None = None
+    """Since when no rule speaks of it; None while one does."""
+    is_gone: bool = False
+    """It was resolved because no rule spoke of it any more, not because all was well."""
+    kept_since: float | None = None
+    """Since when passes see it kept; None while it is broken."""
+    is_silenced: bool = False
+    """As the last pass saw it."""
+    is_told: bool = False
+    """Channels were told of this episode."""
     acknowledged_by: str = ""
     note: str = ""
     recent: tuple[float, ...] = ()
-    """When it fired and resolved in the last hour, of all episodes of this rule and subject."""
+    """When it fired and resolved in the last hour, of all episodes of this rule and subject; while it
+    flaps, when it turned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,10 +169,30 @@ class Change:
     alert: Alert
     """As it is from now on."""
     kind: str = ""
-    """The transition: `pending`, `fired`, `resolved`, `ended` (pending and never fired), `flapping`,
-    `no_data`, `acknowledged`, `worse` (its severity rose); empty: only values changed."""
+    """The transition: `pending`, `fired`, `resolved`, `ended` (pending and never fired), `worse` (its
+    severity rose), `flapping`, `steady` (it fires and does not flap any more), `no_data`, `has_data`,
+    `unsilenced` (a silence ended while it fires), `acknowledged`; empty: only values changed."""
     is_told: bool = False
-    """Channels are told of it (unless silenced)."""
+    """Channels are told of it; never while it is silenced."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Silence:
+    """Alerts of which nobody is told until a time. Patterns are those of `fnmatch`: `*`, `?`, `[ab]`."""
+
+    id: str
+    """32 hex digits, random."""
+    rule: str = "*"
+    subject: str = "*"
+    tenants: tuple[str, ...] | None = None
+    """What its maker may see, and so may silence; None: everything."""
+    made_at: float
+    until: float
+    ended_at: float | None = None
+    """When a person ended it before its time."""
+    by: str = ""
+    reason: str = ""
+    ended_by: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

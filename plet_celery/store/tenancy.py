@@ -37,6 +37,11 @@ def covered(column: sa.ColumnElement[str], path: str) -> sa.ColumnElement[bool]:
     return sa.or_(column == own, _below(column, path))
 
 
+def is_covered(tenant: str, path: str) -> bool:
+    """Tell whether a tenant is this path, or lies below it: as `covered`, of a row that is there."""
+    return tenant == path or bool(path and tenant.startswith(f"{path}/"))
+
+
 def names(
     connection: Connection, tables: Tables, tenants: Sequence[str], limit: int
 ) -> tuple[str, ...] | None:
