@@ -77,6 +77,8 @@ def _type(field: FieldInfo) -> str:
         return ", ".join(f"`{choice}`" for choice in getattr(field.annotation, "__args__", ()))
     if text == "dict[str, typing.Any]":
         return "`{name pattern: [objective]}`"
+    if text.startswith("dict[str, dict"):
+        return "`{rule: {key: value}}`"
     if text.startswith("dict"):
         return "`{name pattern: number}`"
     names = {"bool": "true or false", "int": "whole number", "float": "number", "str": "text"}

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from plet_celery.errors import SettingsError
 from plet_celery.objectives import declared
+from plet_celery.rulebook import checked_rules
 
 
 def _objectives(given: dict[str, Any]) -> dict[str, Any]:
@@ -42,4 +43,17 @@ class WatchSettings(BaseModel):
         default={},
         description="Promises about time and success, lists of them by name pattern of tasks "
         "(docs/objectives.md).",
+    )
+
+    # Alerts
+    rules: Annotated[dict[str, dict[str, Any] | bool | str], AfterValidator(checked_rules)] = Field(
+        default={},
+        description="Rules by name: 'off', or a mapping of what differs from their defaults, such as "
+        "{'failure_rate': {'threshold': 0.5, 'for': 300}} (docs/alerts.md).",
+    )
+    alert_days: float = Field(
+        default=90.0,
+        gt=0,
+        le=3650,
+        description="Days an alert is kept after its end, with what was sent.",
     )

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from plet_celery.monitor import life
 from plet_celery.store import alerting
 from plet_celery.store.store import Store
 from plet_celery.watchfacts import Change, Judgement, WatchLease
+
+_COUNTED: Final = ("failure_rate", "timeout_rate", "run_lost", "killer_task", "host_lost")
+_CHECKED: Final = ("check:*", "queue_depth", "stuck", "drops", "monitor_silent")
+_BLIND: Final = {
+    "check": _CHECKED,
+    "promise": ("objective:*", "missed_schedule"),
+    "rule": (*_COUNTED, *_CHECKED),
+}
+"""Which rules say nothing where a step of a pass has failed."""
+
+
+def blind_to(failed: Iterable[str]) -> tuple[str, ...]:
+    """Return patterns of the rules that say nothing in a pass of which these steps have failed.
+
+    Args:
+        failed: any of `check`, `promise`, `rule`.
+    """
+    return tuple(pattern for name in failed for pattern in _BLIND.get(name, ("*",)))
 
 
 def settle(

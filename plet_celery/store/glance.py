@@ -29,7 +29,7 @@ NEWEST: Final = 500
 """Of a viewer of some tenants, so many of the newest runs are looked at for names."""
 _JOURNALS_MAX: Final = 64
 """Of more journals the rollups are read by time alone."""
-_NO_ENDS: Final = frozenset({RunState.RETRYING.value, RunState.RUNNING.value})
+NO_ENDS: Final = frozenset({RunState.RETRYING.value, RunState.RUNNING.value})
 """Under these the rollups count attempts after which the run goes on: retried, replaced."""
 
 
@@ -78,9 +78,9 @@ def ends_over_time(
     query = sa.select(span, table.c.state, sa.func.sum(table.c.count)).where(*where)
     with store.reading() as connection:
         prefer_indexes(connection)
-        for mine in _parts(connection, store.tables):
+        for mine in parts(connection, store.tables):
             for at, state, count in connection.execute(query.where(*mine).group_by(span, table.c.state)):
-                if state not in _NO_ENDS:
+                if state not in NO_ENDS:
                     sums[int(at)][_kind_of(state)] += int(count)
     return [
         EndsBucket(at=float(at), succeeded=good, failed=bad, other=other)
@@ -143,7 +143,7 @@ def _count(
     return Count(number=COUNT_MAX + 1 - left)
 
 
-def _parts(connection: Connection, tables: Tables) -> list[list[sa.ColumnElement[bool]]]:
+def parts(connection: Connection, tables: Tables) -> list[list[sa.ColumnElement[bool]]]:
     """Return the conditions that part the rollups: journal by journal their rows lie side by side."""
     query = sa.select(tables.journal.c.journal_id).limit(_JOURNALS_MAX + 1)
     journals = list(connection.execute(query).scalars())
