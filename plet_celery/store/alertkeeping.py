@@ -43,7 +43,7 @@ def forget_alerts(store: Store, lease: WatchLease, *, now: float, days: float) -
         with store.writing() as connection:
             watching.fence(connection, store.tables, lease)
             found = _forget_some(connection, store.tables, now, days)
-            if not found:
+            if found < _AT_ONCE:
                 _forget_silences(connection, store.tables, now - days * DAY)
         gone += found
         if found < _AT_ONCE:

@@ -149,7 +149,7 @@ def test_an_open_alert_of_losses_is_kept_once_none_is_counted() -> None:
 
 
 def silent(**fields: Any) -> HostStatus:
-    facts = {
+    facts: dict[str, Any] = {
         "host": "atlas",
         "journal": A,
         "machine": "m",
