@@ -15,6 +15,7 @@ PAGE = Path(__file__).with_name("settings.md")
 
 # The first option of each group, with the group's heading.
 HEADINGS = {
+    "rules": "Alerts",
     "enabled": "What is recorded",
     "home": "Where things live",
     "segment_max_bytes": "Journal (the task's side)",

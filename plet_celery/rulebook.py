@@ -156,13 +156,14 @@ class Rulebook:
         return found
 
 
-def checked_rules(given: dict[str, Any]) -> dict[str, Any]:
-    """Return what `plet_rules` says as it was given.
+def checked_rules(given: Any) -> Any:
+    """Return what `plet_rules` says as it was given; who asks finds out whether it is a mapping.
 
     Raises:
         ValueError: it cannot be used.
     """
-    Rulebook(given)
+    if isinstance(given, Mapping):
+        Rulebook(given)
     return given
 
 

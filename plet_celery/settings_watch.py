@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from plet_celery.errors import SettingsError
 from plet_celery.objectives import declared
@@ -46,7 +46,7 @@ class WatchSettings(BaseModel):
     )
 
     # Alerts
-    rules: Annotated[dict[str, dict[str, Any] | bool | str], AfterValidator(checked_rules)] = Field(
+    rules: Annotated[dict[str, dict[str, Any] | bool | str], BeforeValidator(checked_rules)] = Field(
         default={},
         description="Rules by name: 'off', or a mapping of what differs from their defaults, such as "
         "{'failure_rate': {'threshold': 0.5, 'for': 300}} (docs/alerts.md).",

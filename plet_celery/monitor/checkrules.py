@@ -116,26 +116,27 @@ def _title(rule: Rule, one: CheckResult) -> str:
 
 def _queue(one: CheckResult, book: Rulebook, *, no_worker: bool) -> list[Judgement]:
     """Judge a queue: nobody takes from it, or too much lies in it, but not both."""
-    messages, check = one.values.get("messages"), f"{CHECK}:{QUEUE}"
-    is_left = _is_broken(one) and one.values.get("consumers") == 0
-    if is_left or not isinstance(messages, int):
-        verdict = Verdict.NO_DATA if no_worker else None
-        depth = [] if one.level is not Level.OK else _judged(book, one, "queue_depth", verdict=Verdict.KEPT)
-        found = _judged(book, one, check, verdict=verdict, queue=one.subject)
-        return [*found, *(depth or _judged(book, one, "queue_depth", verdict=Verdict.NO_DATA))]
-    rule = book.of("queue_depth")
+    messages, rule = one.values.get("messages"), book.of("queue_depth")
     limit = rule.threshold if rule is not None and rule.threshold is not None else 0.0
-    # Runs that wait for too long are too many for their workers, however few they are.
-    waits = one.level is Level.WARNING and messages <= limit and bool(one.values.get("oldest_wait"))
-    deep = Verdict.BROKEN if messages > limit or waits else Verdict.KEPT
-    words: dict[str, Any] = {"queue": one.subject, "count": messages}
-    if not waits:
-        words["limit"] = f"at most {limit:g} messages"
+    words: dict[str, Any] = {"queue": one.subject, "limit": f"at most {limit:g} messages"}
+    check: Verdict | None = Verdict.KEPT
+    if not isinstance(messages, int):
+        deep, check = Verdict.NO_DATA, None
+    elif _is_broken(one) and one.values.get("consumers") == 0:
+        deep = Verdict.NO_DATA if messages > limit else Verdict.KEPT
+        check = Verdict.NO_DATA if no_worker else None
+    elif messages > limit:
+        deep = Verdict.BROKEN
+    elif one.level is Level.WARNING and one.values.get("oldest_wait"):
+        # Runs that wait for too long are too many for their workers, however few they are.
+        deep, words["limit"] = Verdict.BROKEN, one.expectation
+    else:
+        deep = Verdict.KEPT
+    if one.level is Level.NO_DATA:
+        check = None
     return [
-        *_judged(book, one, "queue_depth", verdict=deep, **words),
-        *_judged(
-            book, one, check, verdict=None if one.level is Level.NO_DATA else Verdict.KEPT, queue=one.subject
-        ),
+        *_judged(book, one, "queue_depth", verdict=deep, count=messages or 0, **words),
+        *_judged(book, one, f"{CHECK}:{QUEUE}", verdict=check, queue=one.subject),
     ]
 
 

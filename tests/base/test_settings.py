@@ -313,6 +313,7 @@ def test_the_fingerprint_is_stable_and_changes_with_any_option_of_a_shipper() ->
         "monitor_queue": "watch",
     }
     others["sample"] = {"shop.*": 0.5}
+    others["rules"] = {"drops": "off"}
 
     prints = {name: fingerprint(load_settings({PREFIX + name: value}, {})) for name, value in others.items()}
 
