@@ -60,13 +60,12 @@ def advance(
         blind: patterns of rules that could not be asked in this pass: their silence means nothing.
     """
     found = _by_subject(judgements)
-    holding = [one for one in silences if one.ended_at is None and now < one.until]
     changes: list[Change] = []
     known: set[Key] = set()
     for alert in open_alerts:
         key = (alert.rule, alert.subject)
         known.add(key)
-        episode = _Episode(alert, now, holding)
+        episode = _Episode(alert, now, silences)
         judgement = found.get(key)
         if judgement is not None:
             episode.judge(judgement)
@@ -77,7 +76,7 @@ def advance(
         changes += episode.end()
     for key, judgement in found.items():
         if key not in known and judgement.verdict is Verdict.BROKEN:
-            episode = _Episode(_begun(judgement, new_id(), now, recent.get(key, ())), now, holding)
+            episode = _Episode(_begun(judgement, new_id(), now, recent.get(key, ())), now, silences)
             episode.turn("pending")
             episode.judge(judgement)
             changes += episode.end()

@@ -260,6 +260,17 @@ def test_one_that_is_spoken_of_again_is_not_gone() -> None:
     assert watch.alert.state is AlertState.FIRING
 
 
+def test_a_rule_that_says_it_has_no_data_has_spoken() -> None:
+    watch = Watch()
+    watch.at(0, broken())
+    watch.at(30)
+    watch.at(600, no_data())
+
+    assert watch.at(1000) == []
+    assert watch.at(999 + GONE_AFTER) == []
+    assert watch.at(1000 + GONE_AFTER) == ["resolved"]
+
+
 def test_a_rule_that_could_not_be_asked_is_not_gone() -> None:
     watch = Watch()
     watch.at(0, broken(rule="objective:a1", subject="shop.report"))
