@@ -103,7 +103,12 @@ _DEFAULTS: Final = (
         window=3600,
     ),
     Rule(name="stuck", title="runs tell nothing any more", keep_firing_for=60, severity="warning"),
-    Rule(name="missed_schedule", title="a periodic task did not run when it was due", severity="critical"),
+    Rule(
+        name="missed_schedule",
+        title="a periodic task did not run when it was due",
+        pending_for=120,
+        severity="critical",
+    ),
     Rule(
         name="drops",
         title="events were dropped before they reached the store",

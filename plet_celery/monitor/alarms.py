@@ -11,11 +11,11 @@ from plet_celery.store import alerting
 from plet_celery.store.store import Store
 from plet_celery.watchfacts import Change, Judgement, WatchLease
 
-_COUNTED: Final = ("failure_rate", "timeout_rate", "run_lost", "killer_task", "host_lost")
+_COUNTED: Final = ("failure_rate", "timeout_rate", "run_lost", "killer_task", "host_lost", "missed_schedule")
 _CHECKED: Final = ("check:*", "queue_depth", "stuck", "drops", "monitor_silent")
 _BLIND: Final = {
     "check": _CHECKED,
-    "promise": ("objective:*", "missed_schedule"),
+    "promise": ("objective:*",),
     "rule": (*_COUNTED, *_CHECKED),
 }
 """Which rules say nothing where a step of a pass has failed."""

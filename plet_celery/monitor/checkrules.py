@@ -8,7 +8,6 @@ one alert: without any worker, each worker and each queue need not be told of.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from plet_celery.monitor.fitting import Key
@@ -60,30 +59,6 @@ def judge(
         else:
             found += _judged(book, one, f"{CHECK}:{one.name}")
     return [*found, *_unsaid(results, found, book, open_alerts)]
-
-
-def applied(judgements: Iterable[Judgement], book: Rulebook) -> list[Judgement]:
-    """Return judgements of other parts as `plet_rules` has it, where it knows their rule by name.
-
-    What it does not say stays theirs. A rule that is off says nothing.
-    """
-    found = []
-    for one in judgements:
-        rule = book.of(one.rule)
-        if rule is None:
-            found.append(one)
-        elif rule.is_on:
-            found.append(_tuned(one, rule) if rule.is_tuned else one)
-    return found
-
-
-def _tuned(one: Judgement, rule: Rule) -> Judgement:
-    return replace(
-        one,
-        pending_for=rule.pending_for,
-        keep_firing_for=rule.keep_firing_for,
-        severity=Severity(rule.severity) if rule.severity is not None else one.severity,
-    )
 
 
 def _judged(

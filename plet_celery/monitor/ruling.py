@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+import fnmatch
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
 
-from plet_celery.monitor import checkrules, rules
+from plet_celery.monitor import checkrules, missed, rules
 from plet_celery.rulebook import Rulebook
 from plet_celery.store import alerting, rates
 from plet_celery.store.store import Store
@@ -20,50 +21,78 @@ _STATES: Final = {
 }
 
 
-def rule(store: Store, results: Sequence[CheckResult], *, book: Rulebook, now: float) -> list[Judgement]:
-    """Return what the rules say of checks, rates and losses.
+def rule(
+    store: Store,
+    results: Sequence[CheckResult],
+    *,
+    book: Rulebook,
+    now: float,
+    timetable: Sequence[Mapping[str, Any]] = (),
+    sampled: Collection[str] = (),
+) -> list[Judgement]:
+    """Return what the rules say of checks, rates, losses and schedules.
 
     Args:
         results: the answers of this pass's health checks.
         now: the pass's time, seconds since the epoch.
+        timetable: the app's periodic tasks, as `timetables.timetable_of` gives them.
+        sampled: patterns of tasks of whose runs only a share is recorded (`plet_sample`).
 
     Raises:
         StoreUnavailable: the database is down, locked, or takes too long.
     """
     facts = _facts(store, book, now)
-    found = rules.judge(facts, book, now=now)
-    causes = {}
-    broken = [one for one in found if one.verdict is Verdict.BROKEN and one.rule in _STATES and one.task]
-    for one in sorted(broken, key=lambda one: -one.count)[:_NAMED_MAX]:
-        runs = rates.examples(store, one.task or "", _STATES[one.rule])
-        found[found.index(one)] = rules.with_examples(one, runs)
-        cause = rules.cause_of(runs)
-        if cause is not None and one.rule == "failure_rate":
-            causes[one.subject] = cause
+    found, causes = _with_runs(store, rules.judge(facts, book, now=now))
     failing = [one for one in found if one.rule == "failure_rate"]
     rest = [one for one in found if one.rule != "failure_rate"]
-    silent = [one.journal for one in facts.silent]
     watched = book.of("host_lost")
+    is_told = watched is not None and watched.is_on
+    silent = [one.journal for one in facts.silent] if is_told else []
     return [
         *rules.grouped(failing, causes, facts.open),
         *rest,
-        *checkrules.judge(
-            results,
-            book,
-            open_alerts=facts.open,
-            silent_journals=silent if watched is not None and watched.is_on else (),
-        ),
+        *_missed(store, timetable, sampled, book, now),
+        *checkrules.judge(results, book, open_alerts=facts.open, silent_journals=silent),
     ]
+
+
+def _with_runs(store: Store, judgements: list[Judgement]) -> tuple[list[Judgement], dict[str, str]]:
+    """Return judgements that name their runs, and in which way failing tasks fail."""
+    found, causes = list(judgements), {}
+    broken = [
+        (one.count, place)
+        for place, one in enumerate(found)
+        if one.verdict is Verdict.BROKEN and one.rule in _STATES
+    ]
+    for _, place in sorted(broken, reverse=True)[:_NAMED_MAX]:
+        one = found[place]
+        runs = rates.examples(store, one.subject, _STATES[one.rule])
+        found[place] = rules.with_examples(one, runs)
+        cause = rules.cause_of(runs)
+        if cause is not None and one.rule == "failure_rate":
+            causes[one.subject] = cause
+    return found, causes
+
+
+def _missed(
+    store: Store,
+    timetable: Sequence[Mapping[str, Any]],
+    sampled: Collection[str],
+    book: Rulebook,
+    now: float,
+) -> list[Judgement]:
+    tasks = {str(entry["task"]) for entry in timetable}
+    whole = [task for task in tasks if not any(fnmatch.fnmatchcase(task, one) for one in sampled)]
+    return missed.judge(timetable, rates.newest_runs(store, sorted(whole)), book, now=now)
 
 
 def _facts(store: Store, book: Rulebook, now: float) -> rules.Facts:
     windows = {name: _window(book, name) for name in ("failure_rate", "timeout_rate")}
     ends = {seconds: rates.ends_by_task(store, since=now - seconds) for seconds in set(windows.values())}
     longest = max(_window(book, name) for name in ("run_lost", "killer_task", "host_lost"))
-    lost = rates.losses(store, since=now - longest)
     return rules.Facts(
         ends={name: ends[seconds] for name, seconds in windows.items()},
-        losses=lost,
+        losses=rates.losses(store, since=now - longest),
         silent=rates.silent_hosts(store),
         open={(one.rule, one.subject): one.state for one in alerting.open_alerts(store)},
     )

@@ -15,9 +15,11 @@ import sqlalchemy as sa
 
 from plet_celery import events
 from plet_celery.store import glance, merge
+from plet_celery.store.columns import TASK_MAX, asked
 from plet_celery.store.engine import prefer_indexes
 from plet_celery.store.hoststatus import list_hosts
-from plet_celery.store.listing import list_runs
+from plet_celery.store.listing import list_runs, newest_keys
+from plet_celery.store.probing import Filters
 from plet_celery.store.records import HostStatus, Run
 from plet_celery.store.rollups import BUCKET_SECONDS
 from plet_celery.store.store import Store
@@ -126,6 +128,17 @@ def host_label(host: HostStatus) -> str:
 def examples(store: Store, task: str, states: Sequence[str]) -> list[Run]:
     """Return the newest runs of a task in some states, at most 20."""
     return list_runs(store, states=states, task=task, limit=EXAMPLES).items
+
+
+def newest_runs(store: Store, tasks: Sequence[str]) -> dict[str, float]:
+    """Return when the newest run of each task was created, of those that have any."""
+    found = {}
+    with store.reading() as connection:
+        for task in tasks:
+            mine = [Filters(tasks=(asked(task, TASK_MAX),))]
+            for created_at, _ in newest_keys(connection, store.tables, mine, None, 1):
+                found[task] = created_at
+    return found
 
 
 def _hosts_gone(store: Store, since: float) -> list[HostGone]:

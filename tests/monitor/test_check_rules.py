@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
-from monitoring import broken
 
 from plet_celery.monitor import checkrules
 from plet_celery.rulebook import Rulebook
@@ -213,18 +212,3 @@ def test_subjects_of_a_check_that_did_not_answer_have_no_data() -> None:
         ("check:queue", "q"): Verdict.NO_DATA,
         ("queue_depth", "q"): Verdict.NO_DATA,
     }
-
-
-# Judgements of others
-
-
-def test_judgements_of_others_follow_plet_rules_where_it_speaks_of_them() -> None:
-    theirs = [broken(rule="missed_schedule", pending_for=5), broken(rule="objective:1", pending_for=5)]
-
-    assert checkrules.applied(theirs, Rulebook()) == theirs
-    assert checkrules.applied(theirs, Rulebook({"missed_schedule": "off"})) == theirs[1:]
-    tuned, other = checkrules.applied(
-        theirs, Rulebook({"missed_schedule": {"for": 60, "severity": "critical"}})
-    )
-    assert (tuned.pending_for, tuned.severity) == (60, Severity.CRITICAL)
-    assert other is theirs[1]

@@ -236,3 +236,24 @@ def test_what_is_read_grows_with_the_buckets_and_not_with_the_runs(service: Serv
         if store.url.get_backend_name() == "postgresql":
             connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
         assert [faults(connection, query) for query in seen] == [[]] * len(seen)
+
+
+def test_a_periodic_task_that_did_not_run_is_judged_by_its_newest_run(service: Service, store: Store) -> None:
+    service.end(events.RUN_SUCCEEDED, 1, task="often", before=7000)
+    service.end(events.RUN_FAILED, 1, task="often", before=400)
+    service.end(events.RUN_SUCCEEDED, 1, task="sampled", before=400)
+    service.ship()
+    table = [
+        {"name": "a", "task": "often", "every": 100.0},
+        {"name": "b", "task": "sampled", "every": 100.0},
+        {"name": "c", "task": "never", "every": 100.0},
+    ]
+
+    def keys(after: float) -> dict[str, str]:
+        now = service.teller.now + after
+        found = ruling.rule(store, [], book=Rulebook(), now=now, timetable=table, sampled=["sam*"])
+        return {one.subject: one.verdict.value for one in found if one.rule == "missed_schedule"}
+
+    # Runs are created when they start, not when they end.
+    assert keys(0) == {"often": "kept"}
+    assert keys(300) == {"often": "broken"}

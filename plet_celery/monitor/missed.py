@@ -1,0 +1,72 @@
+"""Which periodic tasks did not run when they were due: a pure function of timetable and newest runs.
+
+A task that has never run says nothing: it may have no record, or beat was never started, which its check
+says. So does one of whose runs only a share is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from plet_celery.monitor.rules import said
+from plet_celery.monitor.schedule import Calendar
+from plet_celery.rulebook import Rulebook
+from plet_celery.terminal.text import span
+from plet_celery.watchfacts import Judgement, Verdict
+
+GRACE_SECONDS: Final = 60.0
+"""A run that begins so long after its time is none that was missed."""
+EARLY_SECONDS: Final = 5.0
+"""By so much the clock of beat's host may be ahead."""
+COUNT_MAX: Final = 1000
+_NAMED: Final = 3
+
+
+def judge(
+    timetable: Iterable[Mapping[str, Any]], newest: Mapping[str, float], book: Rulebook, *, now: float
+) -> list[Judgement]:
+    """Return one judgement for each task that has run and is due by the timetable.
+
+    Args:
+        timetable: as `timetables.timetable_of` gives it.
+        newest: when the newest run of each task was created, seconds since the epoch.
+    """
+    rule = book.of("missed_schedule")
+    if rule is None or not rule.is_on:
+        return []
+    by_task: dict[str, list[tuple[str, float, int]]] = {}
+    for entry in timetable:
+        task = str(entry["task"])
+        if task in newest:
+            due = _overdue(entry, newest[task], now)
+            by_task.setdefault(task, []).extend([(str(entry["name"]), *due)] if due is not None else [])
+    found = []
+    for task, some in sorted(by_task.items()):
+        ran = f"last run {span(max(0.0, now - newest[task]), whole=True)} ago"
+        count = max((times for _, _, times in some), default=0)
+        words: dict[str, Any] = {"value": ran}
+        if some:
+            names = ", ".join(name for name, _, _ in some[:_NAMED])
+            words = {
+                "value": f"{ran}, was due {count if count < COUNT_MAX else f'{count}+'} times since",
+                "since": min(at for _, at, _ in some),
+                "affected": f"what {task} is to do",
+                "advice": "is celery beat running, and a worker on the queue that the task goes to?",
+                "limit": f"in the schedule: {names}; {GRACE_SECONDS:.0f} s of grace",
+            }
+        verdict = Verdict.BROKEN if some else Verdict.KEPT
+        found.append(said(rule, task, verdict, task=task, count=count, **words))
+    return found
+
+
+def _overdue(entry: Mapping[str, Any], ran: float, now: float) -> tuple[float, int] | None:
+    """Return the first time that was missed since the task ran, and how many there are."""
+    if "every" in entry:
+        every = float(entry["every"])
+        # Beat counts from when it last sent, and it looks at most so often.
+        first, late = ran + every, now - GRACE_SECONDS - ran - every
+        return (first, min(COUNT_MAX, 1 + int(late // every))) if late > every else None
+    calendar = Calendar(str(entry["crontab"]), str(entry["zone"]))
+    missed = calendar.between(ran + EARLY_SECONDS, now - GRACE_SECONDS, limit=COUNT_MAX)
+    return (missed[0], len(missed)) if missed else None
