@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from plet_celery.errors import PletError, StoreUnavailable
-from plet_celery.store import bulk, removal, tenancy
+from plet_celery.store import alerterasing, bulk, removal, tenancy
 from plet_celery.store.load import state_of
 from plet_celery.store.refusals import ERASED, TENANT, digest_of, tenant_digest
 from plet_celery.store.removal import Plan, now_of
@@ -97,6 +97,7 @@ def erase_run(store: Store, run: str, *, mirror: bool) -> Erasure:
     _erase(store, [run], done, mirror=mirror)
     done.dead_letters = removal.forget_dead_letters(store, {run})
     _loosen(store, run)
+    alerterasing.forget_absent_runs(store)
     done.leftovers = _scrub(store)
     return done
 
@@ -136,6 +137,8 @@ def erase_tenant(
         for table in (store.tables.rollup, store.tables.rollup_bin, store.tables.rollup_tenant):
             while removal.delete_some(store, table, _of_tenant(table, tenant)) >= removal.ROWS_AT_ONCE:
                 pass
+    alerterasing.forget_tenant(store, tenant)
+    alerterasing.forget_absent_runs(store)
     done.leftovers = _scrub(store)
     return done
 

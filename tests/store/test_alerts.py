@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from histories import Teller
 from monitoring import START, broken, critical, kept
-from storing import dump
+from storing import Shipper, dump
 
 from plet_celery.errors import AlertNotFound, PletError, SilenceNotFound, StaleWrite
 from plet_celery.monitor import alarms, life
-from plet_celery.store import Store, alerting, outbox, watching
+from plet_celery.store import Store, alerting, erasing, outbox, watching
 from plet_celery.watchfacts import (
     Alert,
     AlertState,
@@ -691,3 +692,63 @@ def test_who_has_lost_the_lease_removes_nothing(store: Store, lease: WatchLease)
         alerting.forget_alerts(store, lease, now=now_of(store), days=90)
     assert len(rows(store, "alert")) == 3
     assert alerting.forget_alerts(store, newer, now=now_of(store), days=90) == 2
+
+
+# Erasure
+
+
+@pytest.fixture
+def of_two_tenants(store: Store, lease: WatchLease) -> Sequence[str]:
+    """Alerts of two tenants and of none, which name one run that is there and one that is gone."""
+    there, gone = "there-0001", "gone-0001"
+    teller = Teller()
+    teller.start(teller.writer(), there, "a1")
+    assert Shipper(store).ship(teller.told) == 0
+    for tenant in ("", "acme/north", "acme2"):
+        alerting.silence(
+            store,
+            rule="none",
+            until=START + 9,
+            reason=f"of {tenant}",
+            by="kim",
+            now=START - 10,
+            tenants=[tenant],
+        )
+    settle(
+        store,
+        lease,
+        0,
+        *(
+            broken(subject=f"of {one}", tenant=one, runs=(there, gone), title=one)
+            for one in ("", "acme/north", "acme2")
+        ),
+    )
+    return there, gone
+
+
+def test_the_alerts_and_silences_of_an_erased_tenant_are_gone(
+    store: Store, of_two_tenants: Sequence[str]
+) -> None:
+    assert "acme/north" in str(dump(store))
+
+    erasing.erase_tenant(store, "acme", mirror=False)
+
+    assert sorted(row.tenant for row in rows(store, "alert")) == ["", "acme2"]
+    ids = {row.id for row in rows(store, "alert")}
+    assert {row.alert_id for row in rows(store, "transition")} == ids
+    assert {row.alert_id for row in rows(store, "delivery")} == ids
+    assert "acme/north" not in str(dump(store))
+
+
+def test_the_id_of_an_erased_run_is_in_no_alert_and_no_message(
+    store: Store, lease: WatchLease, of_two_tenants: Sequence[str]
+) -> None:
+    there, gone = of_two_tenants
+    settle(store, lease, 30, *(critical(subject="of acme2", tenant="acme2", runs=(there, gone)),))
+    assert gone in str(dump(store))
+
+    erasing.erase_run(store, "another", mirror=False)
+
+    assert gone not in str(dump(store))
+    assert there in str(rows(store, "alert"))
+    assert alerting.open_alerts(store)
