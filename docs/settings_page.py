@@ -16,6 +16,8 @@ PAGE = Path(__file__).with_name("settings.md")
 # The first option of each group, with the group's heading.
 HEADINGS = {
     "rules": "Alerts",
+    "monitor": "Monitor",
+    "channels": "Channels",
     "enabled": "What is recorded",
     "home": "Where things live",
     "segment_max_bytes": "Journal (the task's side)",
@@ -80,6 +82,8 @@ def _type(field: FieldInfo) -> str:
         return "`{name pattern: [objective]}`"
     if text.startswith("dict[str, dict"):
         return "`{rule: {key: value}}`"
+    if "ChannelSettings" in text:
+        return "`{name: channel}`"
     if text.startswith("dict"):
         return "`{name pattern: number}`"
     names = {"bool": "true or false", "int": "whole number", "float": "number", "str": "text"}

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from plet_celery.alertsignals import AlertMessage as AlertMessage
+    from plet_celery.alertsignals import alert_fired as alert_fired
+    from plet_celery.alertsignals import alert_resolved as alert_resolved
     from plet_celery.current import current_run as current_run
     from plet_celery.current import stage as stage
     from plet_celery.current import track as track
@@ -36,6 +39,7 @@ _HOMES = {
     "MaxRuntime": "plet_celery.objectives",
     "MaxWait": "plet_celery.objectives",
     "P95": "plet_celery.objectives",
+    "AlertMessage": "plet_celery.alertsignals",
     "Plet": "plet_celery.plet",
     "PletError": "plet_celery.errors",
     "Run": "plet_celery.run",
@@ -44,6 +48,8 @@ _HOMES = {
     "SuccessRate": "plet_celery.objectives",
     "TrackedResult": "plet_celery.result",
     "TrackedTask": "plet_celery.task",
+    "alert_fired": "plet_celery.alertsignals",
+    "alert_resolved": "plet_celery.alertsignals",
     "current_run": "plet_celery.current",
     "stage": "plet_celery.current",
     "track": "plet_celery.current",
@@ -52,6 +58,7 @@ _HOMES = {
 __all__ = [
     "ALL_TENANTS",
     "P95",
+    "AlertMessage",
     "FinishBy",
     "Freshness",
     "MaxRuntime",
@@ -65,6 +72,8 @@ __all__ = [
     "TrackedResult",
     "TrackedTask",
     "__version__",
+    "alert_fired",
+    "alert_resolved",
     "current_run",
     "stage",
     "track",

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 
 from plet_celery.errors import SettingsError
 from plet_celery.objectives import Objective, to_plain
+from plet_celery.settings_channels import ChannelSettings, function_name
 from plet_celery.settings_watch import WatchSettings
 
 PREFIX = "plet_"
@@ -58,6 +59,8 @@ Rule = Callable[[str | None], Any]
 _ASIDE: Final = frozenset({"insecure_open", "rights_for", "tenants_for", "objectives"})
 """What a shipper need not step down for: only the pages ask for it (and a function is no JSON), or it is
 handed over by itself."""
+_MAY_HOLD_SECRETS: Final = frozenset({"channels", "pages_url"})
+"""Where somebody may have written an address with a token by mistake: it is refused, and not repeated."""
 
 
 class Settings(WatchSettings):
@@ -390,7 +393,7 @@ def _explain(error: ValidationError, given: Mapping[str, Any], sources: Mapping[
         name = str(one["loc"][0])
         field = Settings.model_fields[name]
         secret = "Secret" in str(field.annotation)
-        shown = "***" if secret else repr(given.get(name))[:100]
+        shown = "***" if secret or name in _MAY_HOLD_SECRETS else repr(given.get(name))[:100]
         where = sources.get(name, "default")
         lines.append(
             f"{PREFIX}{name} = {shown} (from {where}): {_key(one['loc'])}{one['msg']}; "
@@ -400,8 +403,9 @@ def _explain(error: ValidationError, given: Mapping[str, Any], sources: Mapping[
 
 
 def _key(place: tuple[int | str, ...]) -> str:
-    """Return which entry of a mapping is wrong; of a list, its text tells."""
-    return f"{place[1]!r}: " if len(place) > 1 and isinstance(place[1], str) else ""
+    """Return which entry of a mapping is wrong, and what of it; of a list, its text tells."""
+    names = [one for one in place[1:] if isinstance(one, str) and one.isprintable()]
+    return f"{names[0]!r}: " + "".join(f"{one}: " for one in names[1:2]) if names else ""
 
 
 def _masked(value: Any) -> Any:
@@ -409,15 +413,13 @@ def _masked(value: Any) -> Any:
         return "***"
     if isinstance(value, tuple):
         return [_masked(item) for item in value]
+    if isinstance(value, ChannelSettings):
+        return value.model_dump(mode="json", exclude_defaults=True)
     if isinstance(value, dict):
         return {name: _masked(item) for name, item in value.items()}
     if isinstance(value, Objective):
         return to_plain(value)
-    if callable(value):
-        return (
-            f"{getattr(value, '__module__', '?')}:{getattr(value, '__qualname__', type(value).__qualname__)}"
-        )
-    return value
+    return function_name(value) if callable(value) else value
 
 
 def _revealed(value: Any) -> Any:
@@ -425,4 +427,8 @@ def _revealed(value: Any) -> Any:
         return value.get_secret_value()
     if isinstance(value, tuple):
         return [_revealed(item) for item in value]
+    if isinstance(value, ChannelSettings):
+        return value.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(value, dict):
+        return {name: _revealed(item) for name, item in value.items()}
     return value

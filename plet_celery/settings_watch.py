@@ -4,11 +4,45 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 
 from plet_celery.errors import SettingsError
 from plet_celery.objectives import declared
 from plet_celery.rulebook import checked_rules
+from plet_celery.settings_channels import (
+    ChannelSettings,
+    check_web_url,
+    checked_channels,
+    checked_keys,
+    checked_urls,
+    no_mapping,
+)
+
+
+def _checked_ping(secret: SecretStr) -> SecretStr:
+    _refuse(secret.get_secret_value())
+    return secret
+
+
+def _checked_pages(url: str) -> str:
+    _refuse(url)
+    return url.rstrip("/")
+
+
+def _refuse(url: str) -> None:
+    try:
+        check_web_url(url)
+    except ValueError as error:
+        raise ValueError(f"it {error}") from None
 
 
 def _objectives(given: dict[str, Any]) -> dict[str, Any]:
@@ -57,3 +91,59 @@ class WatchSettings(BaseModel):
         le=3650,
         description="Days an alert is kept after its end, with what was sent.",
     )
+
+    # Channels
+    channels: Annotated[dict[str, ChannelSettings], AfterValidator(checked_channels)] = Field(
+        default={},
+        description="Who is told of alerts, by name: see docs/channels.md. The channels log and signals are "
+        "there without it.",
+    )
+    channel_secret_urls: tuple[SecretStr, ...] = Field(
+        default=(),
+        validate_default=True,
+        description="Address of each webhook, and Apprise URL of each notify channel, as 'channel=address'.",
+    )
+    channel_secret_keys: tuple[SecretStr, ...] = Field(
+        default=(),
+        validate_default=True,
+        description="Key that signs a webhook, as 'channel=key', at least 16 characters; several for a while "
+        "to change it.",
+    )
+    channel_disable_after: float = Field(
+        default=86_400.0,
+        ge=60,
+        description="Seconds without one success after which a failing channel is disabled.",
+    )
+    channel_stale_after: float = Field(
+        default=3600.0,
+        ge=0,
+        description="Seconds after which a message that nobody got is dropped when its alert is over.",
+    )
+    pages_url: Annotated[str, AfterValidator(_checked_pages)] | None = Field(
+        default=None,
+        description="Where people reach the pages, such as https://flower.example.org/plet: for links in "
+        "messages.",
+    )
+    ping_secret_url: Annotated[SecretStr, AfterValidator(_checked_ping)] | None = Field(
+        default=None,
+        description="Web address that is asked after every complete pass (as of Healthchecks), with /fail "
+        "behind it after one that was not.",
+    )
+    ping_allow_private: bool = Field(
+        default=False, description="plet_ping_secret_url may be in a private network, and plain http."
+    )
+
+    @field_validator("channel_secret_urls", "channel_secret_keys", mode="before")
+    @classmethod
+    def _is_list(cls, given: Any) -> Any:
+        return no_mapping(given)
+
+    @field_validator("channel_secret_urls")
+    @classmethod
+    def _urls_fit(cls, given: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
+        return checked_urls(info.data["channels"], given) if "channels" in info.data else given
+
+    @field_validator("channel_secret_keys")
+    @classmethod
+    def _keys_fit(cls, given: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
+        return checked_keys(info.data["channels"], given) if "channels" in info.data else given

@@ -30,6 +30,12 @@ SECRETS: dict[str, Any] = {
     "database_url": f"postgresql://bob:{CANARY}@db1/shop",
     "redact_values_secret": (CANARY, CANARY + "-2"),
 }
+CHANNELS: Any = {"hook": {"kind": "webhook"}}
+CHANNEL_SECRETS: dict[str, Any] = {
+    "channel_secret_urls": [f"hook=https://hooks.example.org/{CANARY}"],
+    "channel_secret_keys": [f"hook={CANARY}-of-the-webhook"],
+    "ping_secret_url": f"https://ping.example.org/{CANARY}",
+}
 
 
 # Sources
@@ -304,18 +310,30 @@ def test_the_fingerprint_is_stable_and_changes_with_any_option_of_a_shipper() ->
         for name, field in Settings.model_fields.items()
         if name not in {*SECRETS, *PAGES}
     }
-    others |= SECRETS | {
-        "durability": "terminal",
-        "log_level": "ERROR",
-        "shipper": "off",
-        "home": "/a",
-        "mirror": "/b",
-        "monitor_queue": "watch",
-    }
+    others |= (
+        SECRETS
+        | CHANNEL_SECRETS
+        | {
+            "durability": "terminal",
+            "log_level": "ERROR",
+            "shipper": "off",
+            "home": "/a",
+            "mirror": "/b",
+            "monitor_queue": "watch",
+            "channels": CHANNELS,
+            "pages_url": "https://flower.example.org/plet",
+        }
+    )
     others["sample"] = {"shop.*": 0.5}
     others["rules"] = {"drops": "off"}
+    given = {name: {PREFIX + name: value} for name, value in others.items()}
+    # Addresses and keys are of a channel, which cannot be without them.
+    hook = {PREFIX + name: value for name, value in CHANNEL_SECRETS.items()} | {"plet_channels": CHANNELS}
+    given["channels"] = hook
+    given["channel_secret_urls"] = hook | {"plet_channel_secret_urls": ["hook=https://b.example.org"]}
+    given["channel_secret_keys"] = hook | {"plet_channel_secret_keys": ["hook=0123456789abcdef"]}
 
-    prints = {name: fingerprint(load_settings({PREFIX + name: value}, {})) for name, value in others.items()}
+    prints = {name: fingerprint(load_settings(conf, {})) for name, conf in given.items()}
 
     assert re.fullmatch("[0-9a-f]{12}", base)
     assert fingerprint(Settings()) == base

@@ -20,7 +20,11 @@ CANARY = "kanarie-7Zq4.wX"
 SECRETS: dict[str, Any] = {
     "database_url": f"postgresql://bob:{CANARY}@db1/shop",
     "redact_values_secret": (CANARY, CANARY + "-2"),
+    "channel_secret_urls": [f"hook=https://hooks.example.org/{CANARY}", f"mail=tgram://{CANARY}/1"],
+    "channel_secret_keys": [f"hook={CANARY}-of-the-webhook"],
+    "ping_secret_url": f"https://ping.example.org/{CANARY}",
 }
+CHANNELS: Any = {"hook": {"kind": "webhook"}, "mail": {"kind": "notify"}}
 SECRET_FIELDS = [name for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)]
 
 
@@ -55,7 +59,7 @@ def test_celery_itself_masks_every_secret_setting(name: str) -> None:
 @pytest.fixture
 def secret_app() -> Celery:
     app = Celery("shop", broker="memory://", set_as_current=False)
-    app.conf.update({PREFIX + name: value for name, value in SECRETS.items()})
+    app.conf.update({PREFIX + name: value for name, value in SECRETS.items()}, plet_channels=CHANNELS)
     return app
 
 
@@ -105,11 +109,53 @@ def test_no_secret_is_in_any_form_of_the_settings(secret_app: Celery) -> None:
         assert CANARY not in text
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"channels": {"hook": {"kind": "webhook", "url": CANARY}}},
+        {"channels": {"hook": {"kind": "webhook", CANARY: 1}}},
+        {"channels": {"hook": {"kind": CANARY}}},
+        {"channels": {CANARY: {"kind": "webhook"}}},
+        {"channels": {"hook": CANARY}},
+        {"channels": CANARY},
+        {"channels": CHANNELS, "channel_secret_urls": {"hook": CANARY}},
+        {"channels": CHANNELS, "channel_secret_urls": [CANARY]},
+        {"channels": CHANNELS, "channel_secret_urls": [f"{CANARY}=https://a"]},
+        {"channels": CHANNELS, "channel_secret_urls": [f"hook=http://{CANARY}", "mail=a://b"]},
+        {"channels": CHANNELS, "channel_secret_urls": [f"hook=https://u:{CANARY}@a", "mail=a://b"]},
+        {"channels": CHANNELS, "channel_secret_urls": [f"hook=https://a:{CANARY}/", "mail=a://b"]},
+        {"channels": CHANNELS, "channel_secret_urls": [f"hook=https://[{CANARY}", "mail=a://b"]},
+        {"channels": CHANNELS, "channel_secret_urls": ["hook=https://a", f"mail={CANARY}"]},
+        {"channels": CHANNELS, "channel_secret_keys": [f"mail={CANARY}"]},
+        {"channels": {"hook": {"kind": "webhook", "proxy": f"http://u:{CANARY}@proxy:1"}}},
+        {"pages_url": f"https://u:{CANARY}@flower.example.org"},
+        {"ping_secret_url": f"mailto:{CANARY}"},
+    ],
+)
+def test_no_secret_in_the_wrong_place_is_shown_by_the_error(given: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({PREFIX + name: value for name, value in given.items()}, {})
+
+    assert CANARY not in str(caught.value)
+
+
+def test_secrets_in_a_mapping_are_refused_as_celery_would_show_them() -> None:
+    app = Celery("shop", set_as_current=False)
+    app.conf.plet_channel_secret_urls = {"hook": f"https://hooks.example.org/{CANARY}"}
+
+    # Celery looks into mappings, and masks by the names there.
+    assert CANARY in bugreport(app)
+    with pytest.raises(SettingsError, match="it is a mapping, whose secrets Celery shows"):
+        load_settings(app.conf, {})
+
+
 def test_secrets_are_shown_as_stars_and_absent_ones_as_absent(secret_app: Celery) -> None:
     given = {one.name: one.value for one in describe_settings(secret_app.conf, {})}
     absent = {one.name: one.value for one in describe_settings({}, {})}
 
     assert given["plet_database_url"] == "***"
     assert given["plet_redact_values_secret"] == ["***", "***"]
+    assert given["plet_channel_secret_urls"] == ["***", "***"]
+    assert given["plet_ping_secret_url"] == "***"
     assert absent["plet_database_url"] is None
     assert absent["plet_redact_values_secret"] == []

@@ -1,0 +1,57 @@
+"""One message to one channel, within its time, whatever the channel does."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from plet_celery.alertsignals import AlertMessage
+from plet_celery.monitor.channels.channel import Channel, Undelivered
+from plet_celery.monitor.routing import Channels
+from plet_celery.terminal.text import printable, shorten
+
+_STATUS_WORDS: Final = 200
+
+
+def sent(channel: Channel, message: AlertMessage, channels: Channels, now: float) -> tuple[bool, str]:
+    """Send a message within the channel's time; return whether it was taken, and the words for that."""
+    ok, status = bounded(lambda: channel.send(message, now=now), channel.timeout)
+    return ok, shorten(printable(channels.redactor.text(status)), _STATUS_WORDS)
+
+
+def bounded(send: Callable[[], str], seconds: float) -> tuple[bool, str]:
+    """Run `send` in a thread of its own, and leave it there if it does not end in time.
+
+    It may be a user's function, a name server, a library with time-outs of its own: none of them may
+    keep a pass from its end.
+
+    Returns:
+        Whether it returned, and what; or the words of what it raised.
+    """
+    found: list[tuple[bool, str]] = []
+
+    def run() -> None:
+        try:
+            found.append((True, send()))
+        except Undelivered as error:
+            found.append((False, str(error)))
+        # A SystemExit of a user's function ends this thread without a word, too.
+        except BaseException as error:
+            found.append((False, f"{type(error).__name__}: {_words(error)}"))
+
+    thread = threading.Thread(target=run, name="plet-channel", daemon=True)
+    thread.start()
+    # The web request ends by itself just then, and says better why.
+    thread.join(seconds + 1)
+    with contextlib.suppress(IndexError):
+        return found[0]
+    return False, f"not done within {seconds:g} s"
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as another:  # a user's class may fail at that, too
+        return type(another).__name__
