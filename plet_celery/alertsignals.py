@@ -18,7 +18,8 @@ class AlertMessage:
     id: str
     """32 hex digits, one for each transition and channel: whoever has seen it has had this message."""
     kind: str
-    """`fired`, `resolved`, `worse` (its severity rose), `flapping`, `no_data`, or `test`."""
+    """`fired`, `worse` (its severity rose), `flapping`, `unsilenced` (a silence is over, and it still
+    fires), `resolved`, or `test`; further kinds may come."""
     at: float
     """When the pass found it."""
     headline: str
@@ -54,7 +55,7 @@ class AlertMessage:
 
 
 alert_fired: Final = Signal(name="alert_fired", providing_args=["message"])
-"""An alert fired, rose in severity, began to flap or lost its data: `handler(sender, message, **kwargs)`.
+"""An alert fired, or there is more to say of one that fires: `handler(sender, message, **kwargs)`.
 
 The sender is the Celery app; the message is an `AlertMessage`.
 """

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
@@ -23,6 +24,7 @@ from plet_celery.journal_segments import plet_version
 from plet_celery.places import Places
 from plet_celery.redaction import Redactor
 from plet_celery.settings import Settings, fingerprint
+from plet_celery.settings_channels import named_secrets
 from plet_celery.store import SchemaStatus, Store, condition, open_store, queries
 
 if TYPE_CHECKING:
@@ -201,6 +203,7 @@ def _of_conf(subject: Subject, conf: celeryconf.Conf, facts: Facts) -> Iterator[
     dialect = subject.places.database_url.partition("://")[0].partition("+")[0]
     yield versions.decide_versions(versions.versions(dialect), dialect=dialect)
     yield versions.decide_flower(missing_hooks())
+    yield from versions.decide_apprise(settings.channels, find_spec("apprise") is not None)
 
 
 def _rest(facts: Facts) -> Iterator[Finding]:
@@ -269,9 +272,10 @@ def _secrets_of(settings: Settings) -> list[str]:
         for one in value if isinstance(value, tuple) else (value,):
             if isinstance(one, SecretStr):
                 secret = one.get_secret_value()
-                # Of a URL the password is the secret; the whole of it may be a path.
-                found += _of_urls([secret]) if "://" in secret else [secret]
-    return found
+                # Of a database's URL the password is the secret; the whole of it may be a path.
+                found += _of_urls([secret]) if name == "database_url" else [secret]
+    of_channels = named_secrets((*settings.channel_secret_urls, *settings.channel_secret_keys))
+    return found + [secret for secrets in of_channels.values() for secret in secrets]
 
 
 def _of_urls(urls: Any) -> list[str]:

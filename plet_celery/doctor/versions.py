@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Final
 
 from plet_celery.doctor.finding import Finding, Level
+from plet_celery.settings_channels import ChannelSettings
 
 _PACKAGES: Final = ("plet-celery", "celery", "kombu", "billiard", "redis", "flower", "SQLAlchemy", "msgspec")
 _DRIVERS: Final = {
@@ -59,3 +60,17 @@ def decide_flower(missing: Sequence[str]) -> Finding:
     return Finding(
         check="versions.flower", level=Level.OK, text="the pages fit into this Flower, below /plet/"
     )
+
+
+def decide_apprise(channels: Mapping[str, ChannelSettings], is_installed: bool) -> Iterator[Finding]:
+    """Say that channels need Apprise, where it is missing."""
+    names = sorted(name for name, one in channels.items() if one.kind == "notify" and one.enabled)
+    if names and not is_installed:
+        yield Finding(
+            check="versions.apprise",
+            level=Level.ERROR,
+            text=f"nobody is told by {', '.join(names)}: Apprise is not installed",
+            fix="pip install 'plet-celery[notify]'",
+            docs="docs/channels.md#by-e-mail-slack-telegram-",
+            data={"channels": names},
+        )

@@ -39,6 +39,8 @@ class Delivered:
     dropped: int = 0
     disabled: tuple[str, ...] = ()
     """Channels that this call has disabled."""
+    waiting: int = 0
+    """Messages that are left: for later, for a pass that has the app, for a channel that is disabled."""
     is_complete: bool = True
     """False: time was up before everything had its turn."""
 
@@ -71,7 +73,8 @@ def deliver(
     live = turn.in_order()
     while live and time.monotonic() < deadline:
         live = [channel for channel in live if turn.some(channel, deadline)]
-    return replace(turn.done, is_complete=not live)
+    left = sum(outbox.waiting_channels(store).values())
+    return replace(turn.done, waiting=left, is_complete=not live)
 
 
 class _Turn:

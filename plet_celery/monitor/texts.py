@@ -28,8 +28,12 @@ _BEGINNINGS: Final = {
     "resolved": "RESOLVED",
     "ended": "RESOLVED",
     "flapping": "FLAPPING",
-    "no_data": "NO DATA",
     TEST: "TEST",
+}
+_NOTES: Final = {
+    "worse": "it was a warning before",
+    "flapping": "it fires and resolves again and again; each time is not told",
+    "unsilenced": "its silence is over, and it still fires",
 }
 
 Redact = Callable[[str], str]
@@ -128,7 +132,7 @@ def _lines(facts: AlertMessage) -> list[str]:
         ("Tenant", facts.tenant),
         ("Runs", _runs(facts)),
         ("Do", facts.advice if facts.kind != "resolved" else ""),
-        ("Note", "it fires and resolves again and again" if facts.is_flapping else ""),
+        ("Note", _NOTES.get(facts.kind, "")),
         ("Link", facts.link),
     )
     lines = [f"{name}: {text}" for name, text in answers if text]
