@@ -70,14 +70,24 @@ def _apprise() -> Any:
 
 
 class _Quiet(logging.Filter):
-    """Keeps back what a thread logs while it sends."""
+    """Keeps everything back while a message is being sent.
+
+    Of every thread, as Apprise sends in threads of its own: a project that uses Apprise at the same
+    moment misses a few lines rather than us showing a token.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.threads: set[int] = set()
+        self._lock = threading.Lock()
+        self._sending = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.thread not in self.threads
+        return not self._sending
+
+    def count(self, change: int) -> None:
+        """Count one more that sends, or one less."""
+        with self._lock:
+            self._sending += change
 
 
 _quiet: Final = _Quiet()
@@ -86,11 +96,10 @@ _quiet: Final = _Quiet()
 @contextmanager
 def _silenced() -> Iterator[None]:
     """Keep back what Apprise and what it uses log of this sending: addresses and answers, with tokens."""
-    mine = threading.get_ident()
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_quiet)  # once: a second time changes nothing
-    _quiet.threads.add(mine)
+    _quiet.count(1)
     try:
         yield
     finally:
-        _quiet.threads.discard(mine)
+        _quiet.count(-1)
