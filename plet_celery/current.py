@@ -121,6 +121,11 @@ def is_any_active() -> bool:
     return bool(_bound)
 
 
+def threads_of_runs() -> dict[str, int]:
+    """Return in which thread of this process each run's task executes, by run id."""
+    return {one.run.id: one.thread for one in list(_bound)}
+
+
 def follows_threads() -> bool:
     """Whether threads are marked, so that one without a mark was not started by a run."""
     return _following
@@ -158,10 +163,11 @@ def track(iterable: Any, name: str, total: Any = None, unit: str = "") -> Any:
 class Binding:
     """Makes a run the current one from `task_prerun` to `task_postrun`."""
 
-    __slots__ = ("_owns_process", "_token", "run")
+    __slots__ = ("_owns_process", "_token", "run", "thread")
 
     def __init__(self, run: Run, *, owns_process: bool) -> None:
         self.run = run
+        self.thread = threading.get_ident()
         self._owns_process = owns_process
         self._token = _current.set(run)
         _bound.add(self)

@@ -18,8 +18,9 @@ from weakref import WeakKeyDictionary
 from celery import Celery, bootsteps, signals
 from celery.exceptions import ImproperlyConfigured
 
-from plet_celery import __version__, events, paths, reports, supervision
+from plet_celery import __version__, answering, events, paths, reports, stackdumps, supervision
 from plet_celery.capture import Capture, CaptureOptions
+from plet_celery.celeryfacts import celery_facts
 from plet_celery.declarations import objectives_of
 from plet_celery.errors import HomeError, JournalError, SettingsError
 from plet_celery.journal import Writer, WriterLimits, open_journal
@@ -112,6 +113,7 @@ class Plet:
                 "database_url": self.database_url,
                 "fingerprint": fingerprint(self.settings),
                 "objectives": [one.to_plain() for one in self.objectives()],
+                "celery": celery_facts(self.app),
             }
         return self._config
 
@@ -260,8 +262,15 @@ class Plet:
 
     def _on_child(self, **kwargs: Any) -> None:
         worker = self.recorder.worker
-        if worker.main_pid and os.getpid() != worker.main_pid and self._recording is not None:
+        if not worker.main_pid or os.getpid() == worker.main_pid:
+            return
+        if self._recording is not None:
             self._recording.writer.role = "child"
+        if self._recording is not None and self.settings.stacks:
+            try:
+                stackdumps.offer(self.journal / stackdumps.FOLDER)
+            except OSError as error:
+                log.warning("this process cannot be asked for its stack: %s", error)
 
     def enter_worker(self, pool: str, hostname: str) -> None:
         """This process is a worker's main process: learn its facts, let its requests report.
@@ -284,8 +293,19 @@ class Plet:
             return is_recorded(name, recording.record_tasks, recording.ignore_tasks)
 
         recording.capture.resident = pool in CONCURRENT_POOLS
+        self._answer(forks=pool == "prefork")
         reports.report_requests(self.app, recording.writer, recorded, forks=pool == "prefork")
         reports.report_unknown(self.app, recording.writer)
+
+    def _answer(self, *, forks: bool) -> None:
+        """Have this worker answer the monitor's questions over remote control."""
+        folder = None
+        if forks and self.settings.stacks and self._open():
+            try:
+                folder = stackdumps.prepare(self.journal)
+            except OSError as error:
+                log.warning("task processes cannot be asked for their stacks: %s", error)
+        answering.register(folder)
 
     def tell_worker(self, kind: str, **data: Any) -> None:
         """Append a fact about this worker."""

@@ -66,10 +66,30 @@ class WatchSettings(BaseModel):
     )
 
     # Health
+    check_timeout: float = Field(
+        default=5.0, gt=0, le=60, description="Seconds that a health check may take; then that is its answer."
+    )
+    queue_max_messages: int = Field(
+        default=100, ge=0, description="Messages that may wait in a queue before health warns."
+    )
+    queue_max_wait: float = Field(
+        default=900.0, gt=0, description="Seconds a run may wait in its queue before health warns."
+    )
+    store_max_bytes: int = Field(
+        default=50 << 30, ge=1 << 20, description="Size of the store's tables above which health warns."
+    )
     stuck_after: float = Field(
         default=600.0,
         gt=0,
         description="Seconds without progress and log after which a running run counts as stuck.",
+    )
+    stuck_after_tasks: dict[Annotated[str, Field(min_length=1)], Annotated[float, Field(gt=0)]] = Field(
+        default={},
+        description="The same by name pattern (the first that fits); others: plet_stuck_after.",
+    )
+    stacks: bool = Field(
+        default=True,
+        description="Task processes write their stack on SIGUSR2 where nobody else has it, for stuck runs.",
     )
 
     # Promises

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from plet_celery.errors import SchemaError, StaleWrite, StoreUnavailable
 from plet_celery.events import EVENTS_DROPPED, Event
@@ -126,6 +126,16 @@ class StoreSink:
     def store(self) -> Store:
         """Return the open store, the lease taken."""
         return self._opened()
+
+    def beat(self, facts: Mapping[str, Any], now: float) -> None:
+        """Tell the store of this host without the journal.
+
+        Raises:
+            StaleWrite: another shipper holds the lease.
+            StoreUnavailable: nobody was told.
+        """
+        if self._store is not None and self._lease is not None:
+            self._store.beat(self._lease, facts, now=now)
 
     def leave(self) -> None:
         """Say that nobody writes into the journal any more.

@@ -21,6 +21,7 @@ from plet_celery.shipper.asks import Asks
 from plet_celery.shipper.bell import Bell
 from plet_celery.shipper.config import ShipperConfig
 from plet_celery.shipper.crew import make_crew
+from plet_celery.shipper.hostfacts import host_facts
 from plet_celery.shipper.housekeeping import Housekeeping
 from plet_celery.shipper.loops import Hooks, eased
 from plet_celery.shipper.losses import Gone, Losses
@@ -132,6 +133,7 @@ class Shipper:
         self._look_at = self._beat_at = self._host_beat_at = 0.0
         self._beat_failed = self._is_leaving = False
         self._quiet_since: float | None = None
+        self._untold: dict[str, Any] | None = None
 
     def run(self) -> Verdict:
         """Ship until it is time to go; return why."""
@@ -263,6 +265,9 @@ class Shipper:
         self._beat("yielding", time.monotonic(), wall, yields_to=claim.key)
 
     def _after_pass(self, positions: Mapping[str, Position], losers: Mapping[str, Gone]) -> None:
+        untold, self._untold = self._untold, None
+        if untold is not None:
+            self._crew.store_sink.beat(untold, time.time())
         self._tell_losses(positions, losers)
         self._neighbours.look(time.monotonic())
 
@@ -299,8 +304,11 @@ class Shipper:
             "backlog_bytes": sight.left(self._crew.store.positions),
             "writers": len(sight.alive),
             "plet": plet_version(),
+            **host_facts(self._config, self._crew, refused_segments=self._housekeeping.syncer.failures),
         }
-        self._writer.append(events.HOST_BEAT, None, None, data)
+        # On a full disk the journal takes no beat, just when the store is to hear of it.
+        if not self._writer.append(events.HOST_BEAT, None, None, data):
+            self._untold = data
 
     def _beat(self, state: str, now: float, wall: float, yields_to: str = "") -> None:
         beat = presence.Beat(

@@ -73,6 +73,16 @@ def seconds_since_last(store: Store) -> float | None:
         return now_of(connection) - msgspec.json.decode(text, type=_Clock).seen
 
 
+def last_look(store: Store) -> tuple[float | None, float | None]:
+    """Return when the last pass was, by the store's clock, and since when a jump of it holds removal up."""
+    with store.reading() as connection:
+        text = _get(connection, store, _CLOCK, lock=False)
+    if text is None:
+        return None, None
+    found = msgspec.json.decode(text, type=_Clock)
+    return found.seen, found.jumped_at
+
+
 def claim(store: Store, holder: str) -> bool:
     """Take the right to prune for some minutes; False while somebody else has it."""
     try:
