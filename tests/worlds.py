@@ -62,9 +62,7 @@ def world_of(
     )
 
 
-def asked(
-    world: World, name: str, *, now: float, seconds: float = 20.0
-) -> dict[str, CheckResult]:
+def asked(world: World, name: str, *, now: float, seconds: float = 20.0) -> dict[str, CheckResult]:
     """Return what a check answers, by subject."""
     return {one.subject: one for one in run_check(world, name, now=now, seconds=seconds)}
 
