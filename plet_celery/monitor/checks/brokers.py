@@ -75,9 +75,12 @@ def _depth(connection: Any, name: str, *, counts: bool) -> Depth:
     # A queue that is not there closes the channel: one for each.
     channel = connection.channel()
     try:
+        if connection.transport.driver_type == "redis":
+            # Asked by kombu whether there is such a queue, Redis is asked without `global_keyprefix`.
+            messages = int(channel._size(name))
+            return Depth(messages=messages, consumers=None, is_there=messages > 0)
         found = channel.queue_declare(queue=name, passive=True)
     except connection.channel_errors:
-        # Redis has no empty queues.
         return Depth(messages=0, consumers=0 if counts else None, is_there=False)
     else:
         consumers = int(found.consumer_count) if counts else None
