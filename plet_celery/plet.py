@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from celery import Celery, bootsteps, signals
 from celery.exceptions import ImproperlyConfigured
 
-from plet_celery import __version__, answering, events, paths, reports, stackdumps, supervision
+from plet_celery import __version__, answering, events, localnodes, paths, reports, stackdumps, supervision
 from plet_celery.capture import Capture, CaptureOptions
 from plet_celery.celeryfacts import celery_facts
 from plet_celery.declarations import objectives_of
@@ -293,18 +293,20 @@ class Plet:
             return is_recorded(name, recording.record_tasks, recording.ignore_tasks)
 
         recording.capture.resident = pool in CONCURRENT_POOLS
-        self._answer(forks=pool == "prefork")
+        self._answer(pool, hostname)
         reports.report_requests(self.app, recording.writer, recorded, forks=pool == "prefork")
         reports.report_unknown(self.app, recording.writer)
 
-    def _answer(self, *, forks: bool) -> None:
-        """Have this worker answer the monitor's questions over remote control."""
+    def _answer(self, pool: str, hostname: str) -> None:
+        """Have this worker answer the monitor's questions, and be found by a probe of this host."""
         folder = None
-        if forks and self.settings.stacks and self._open():
+        if self._open():
             try:
-                folder = stackdumps.prepare(self.journal)
+                localnodes.announce(self.journal, hostname, pool)
+                if pool == "prefork" and self.settings.stacks:
+                    folder = stackdumps.prepare(self.journal)
             except OSError as error:
-                log.warning("task processes cannot be asked for their stacks: %s", error)
+                log.warning("the monitor cannot ask this worker for everything: %s", error)
         answering.register(folder)
 
     def tell_worker(self, kind: str, **data: Any) -> None:

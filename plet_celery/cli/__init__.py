@@ -18,6 +18,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "show": ("plet_celery.cli.show:show", "Show one run: stages, error, metadata, attempts."),
     "logs": ("plet_celery.cli.logs:logs", "Print what a run logged and printed."),
     "watch": ("plet_celery.cli.watch:watch", "Follow a run with live bars; leave with its outcome."),
+    "health": ("plet_celery.cli.health:health", "Say how broker, workers, store and shippers do."),
     "config": ("plet_celery.cli.config:config", "Show every setting, its source, and where things live."),
     "doctor": ("plet_celery.cli.doctor:doctor", "Check what is wired, what is not, and what to do."),
     "ship": ("plet_celery.cli.ship:ship", "Run the shipper in the foreground (systemd, pods)."),

@@ -14,12 +14,12 @@ import pytest
 import sqlalchemy as sa
 from proxying import Proxy
 from waiting import wait_until
-from worlds import asked, kept, levels, world_of
+from worlds import asked, kept, levels, result, world_of
 
 from plet_celery.errors import StaleWrite
 from plet_celery.monitor.checks import run_checks
 from plet_celery.store import Store, health, open_store
-from plet_celery.watchfacts import CheckResult, Level
+from plet_celery.watchfacts import Level
 
 NOW = 1_790_000_000.0
 Open = Callable[..., Store]
@@ -194,10 +194,6 @@ def test_no_password_is_in_an_answer(opened: Open, tmp_path: Path) -> None:
 
 
 # What is kept
-
-
-def result(level: Level, name: str = "broker", subject: str = "", **more: object) -> CheckResult:
-    return CheckResult(name=name, subject=subject, level=level, observation="seen", **more)  # type: ignore[arg-type]
 
 
 def test_a_level_holds_since_the_pass_that_first_saw_it(url: str, opened: Open) -> None:

@@ -18,6 +18,6 @@
 
 from __future__ import annotations
 
-from plet_celery.monitor.checks.running import NAMES, UnknownCheck, run_check, run_checks
+from plet_celery.monitor.checks.running import NAMES, UnknownCheck, cleaned, run_check, run_checks
 
-__all__ = ["NAMES", "UnknownCheck", "run_check", "run_checks"]
+__all__ = ["NAMES", "UnknownCheck", "cleaned", "run_check", "run_checks"]

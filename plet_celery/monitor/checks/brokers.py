@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from plet_celery.places import mask_url
+
 if TYPE_CHECKING:
     from celery import Celery
 
@@ -68,7 +70,9 @@ def depths(app: Celery, names: Iterable[str], *, seconds: float) -> dict[str, De
 
 def shown(app: Celery) -> str:
     """Return where the broker is, without its password."""
-    return str(app.connection_for_write().as_uri())
+    given: Any = app.conf.broker_write_url or app.conf.broker_url
+    first = given[0] if isinstance(given, list | tuple) and given else given
+    return mask_url(str(first or "").partition(";")[0])
 
 
 def _depth(connection: Any, name: str, *, counts: bool) -> Depth:

@@ -76,9 +76,18 @@ def _run(world: World, names: Iterable[str], *, now: float, seconds: float) -> l
     # What waits for a part of it must be able to tell before the time is up.
     seen = looks(world, now=now, seconds=seconds * 0.9)
     questions = [_question(name, seen) for name in names]
-    masked = masking(world.settings, world.store.url, world.app.conf)
     whom = f"{world.store.shown_url} {world.journal}"
-    return [_clean(one, masked) for one in ask(questions, seconds=seconds, whom=whom)]
+    masked = masking(world.settings, world.store.url, world.app.conf)
+    return cleaned(ask(questions, seconds=seconds, whom=whom), masked)
+
+
+def cleaned(results: Iterable[CheckResult], masked: Callable[[str], str]) -> list[CheckResult]:
+    """Return answers that can be stored and shown: bounded text, no secret, no number that is none.
+
+    Args:
+        masked: gives a text without secrets, see `masking`.
+    """
+    return [_clean(one, masked) for one in results]
 
 
 def _question(name: str, seen: Looks) -> Question:
@@ -94,8 +103,6 @@ def _question(name: str, seen: Looks) -> Question:
 
 
 def _clean(one: CheckResult, masked: Callable[[str], str]) -> CheckResult:
-    """Return an answer that can be stored and shown: bounded text, no secret, no number that is none."""
-
     def text(value: str, limit: int = _TEXT_MAX) -> str:
         return safe_text(masked(value), limit)
 
