@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from plet_celery.monitor.checks import NAMES
 from plet_celery.monitor.checks.upkeep import MONITOR, decide_monitor
 from plet_celery.settings import Settings
 from plet_celery.store import Store
@@ -20,6 +21,7 @@ from plet_celery.store.watching import LastPass, last_pass
 from plet_celery.watchfacts import Level
 
 _ORDER: Final = {Level.CRITICAL: 0, Level.WARNING: 1, Level.NO_DATA: 2, Level.OK: 3}
+_PLACES: Final = {name: place for place, name in enumerate(NAMES)}
 _SHOWN: Final = 3
 
 
@@ -83,16 +85,19 @@ def judge(rows: Iterable[HealthRow], passed: LastPass, settings: Settings) -> He
     if fresh.since is None and known:
         since = known[0].since
     mine = HealthRow(result=fresh, since=since if since is not None else passed.now, checked_at=passed.now)
-    found = sorted(
-        [*kept, mine], key=lambda row: (_ORDER[row.result.level], row.result.name, row.result.subject)
-    )
+    found = sorted([*kept, mine], key=_place)
     word = _word(kept, fresh.level, passed)
     return Health(word=word, text=_text(word, found, fresh.observation), rows=found, passed=passed)
 
 
+def _place(row: HealthRow) -> tuple[int, int, str, str]:
+    name = row.result.name
+    return (_ORDER[row.result.level], _PLACES.get(name, len(_PLACES)), name, row.result.subject)
+
+
 def of_check(rows: Sequence[HealthRow], *, now: float) -> Health:
     """Return the verdict over what a check has just found."""
-    found = sorted(rows, key=lambda row: (_ORDER[row.result.level], row.result.subject))
+    found = sorted(rows, key=_place)
     worst = min((row.result.level for row in found), key=_ORDER.__getitem__, default=Level.NO_DATA)
     told = "; ".join(said(row) for row in found[:_SHOWN]) or "no answer"
     more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
@@ -113,7 +118,7 @@ def _text(word: Word, rows: Sequence[HealthRow], monitor: str) -> str:
         return monitor
     if word is Word.LATE:
         return f"{monitor}: what it found need not be so any more"
-    names = sorted({row.result.name for row in rows})
+    names = {row.result.name for row in rows}
     bad = [row for row in rows if row.result.level is not Level.OK]
     if not bad:
         return f"all {len(names)} checks are well"

@@ -6,10 +6,11 @@ was removed from it is told by nothing: so an answer is given again for few seco
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from plet_celery.web import frame
@@ -20,6 +21,8 @@ COST_SHARE: Final = 1000
 """A costly answer is kept so many times as long as it took: it then takes a thousandth of a thread."""
 COSTLY_SECONDS: Final = 60.0
 """But no longer."""
+LATEST_SECONDS: Final = 1.0
+"""Probes come from anybody: however many there are, the store is asked once a second."""
 _KEPT_MAX: Final = 512
 _KEPT_CHARACTERS: Final = 512 << 10
 _KEPT_ALL_CHARACTERS: Final = 16 << 20
@@ -133,3 +136,20 @@ class Costly:
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
         return made
+
+
+class Latest:
+    """Shares an answer among all who ask within a second, also while it is being found; for one loop."""
+
+    def __init__(self) -> None:
+        self._asked: dict[str, tuple[float, asyncio.Future[Any]]] = {}
+
+    async def ask(self, key: str, find: Callable[[], Awaitable[T]]) -> T:
+        """Return what `find` returned less than a second ago, or will."""
+        began, future = self._asked.get(key, (0.0, None))
+        if future is None or (future.done() and time.monotonic() - began > LATEST_SECONDS):
+            future = asyncio.ensure_future(find())
+            self._asked[key] = (time.monotonic(), future)
+        # One who goes away must not take the answer from the others.
+        found: T = await asyncio.shield(future)
+        return found

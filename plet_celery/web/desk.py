@@ -19,7 +19,7 @@ from plet_celery.places import Places, places_of
 from plet_celery.store import Store, open_store
 from plet_celery.store.records import Run
 from plet_celery.web import frame
-from plet_celery.web.answers import Answers, Costly, Shared
+from plet_celery.web.answers import Answers, Costly, Latest, Shared
 from plet_celery.web.pool import THREADS, Pool
 from plet_celery.web.rules import Rules
 
@@ -47,6 +47,7 @@ class Desk:
         self.answers = Answers()
         self.subjects: Shared[Any] = Shared()
         self.costly = Costly()
+        self.latest = Latest()
         self.last_runs: OrderedDict[Hashable, Run] = OrderedDict()
         """The newest runs that were looked at: the frame of their pages while the store is down."""
         self._marks: dict[str, str] = {}

@@ -82,6 +82,8 @@ class PletHandler(BaseHandler):  # type: ignore[misc]
     """Regions that read files of this host or of the mirror."""
     kept_regions: ClassVar[frozenset[str]] = frozenset()
     """Regions that tell of the store alone: while nothing changes in it, they are not made anew."""
+    says_a_word: ClassVar[bool] = False
+    """A probe: it says one word to anybody, and more only to whoever has the right and asks for it."""
     _mark: asyncio.Future[tuple[float, ...]] | None = None
     exposure: str = ""
     """What the page says where everybody sees it."""
@@ -108,6 +110,10 @@ class PletHandler(BaseHandler):  # type: ignore[misc]
         """Refuse what Flower answers to anybody."""
         raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED)
 
+    def wants_more(self) -> bool:
+        """Tell whether a probe is asked for what takes a right; every other handler always is."""
+        return True
+
     @property
     def desk(self) -> Desk:
         """What all requests of this Flower share."""
@@ -125,6 +131,9 @@ class PletHandler(BaseHandler):  # type: ignore[misc]
 
     async def prepare(self) -> None:
         """Let nobody in who may not see what this handler serves."""
+        if self.says_a_word and not self.wants_more():
+            # The viewer stays nobody, without any right.
+            return
         options = self.application.options
         has_auth = bool(options.basic_auth or options.auth)
         fault, is_open = self._is_open()
@@ -376,7 +385,8 @@ class PletHandler(BaseHandler):  # type: ignore[misc]
         return given.decode().partition(":")[0]
 
     def _ask_to_log_in(self) -> None:
-        if self.request.method not in ("GET", "HEAD") or "region" in self.request.query_arguments:
+        is_part = "region" in self.request.query_arguments
+        if self.request.method not in ("GET", "HEAD") or is_part or self.says_a_word:
             raise HTTPError(HTTPStatus.UNAUTHORIZED)
         self.redirect(f"{self.get_login_url()}?next={url_escape(self.request.uri or '')}")
 

@@ -11,6 +11,8 @@ from tornado.web import HTTPError, StaticFileHandler, url
 
 from plet_celery.web.desk import STATIC
 from plet_celery.web.handler import SAFE_HEADERS, PletHandler
+from plet_celery.web.health import HealthPage
+from plet_celery.web.probes import Healthz, Livez, Readyz
 from plet_celery.web.run import LogDownload, RunPage
 from plet_celery.web.runs import RunsPage
 from plet_celery.web.workers import WorkersPage
@@ -74,6 +76,10 @@ def routes() -> list[URLSpec]:
         url(r"/plet/runs/([^/]+)", RunPage, name="plet-run"),
         url(r"/plet/runs/([^/]+)/log", LogDownload, name="plet-log"),
         url(r"/plet/workers", WorkersPage, name="plet-workers"),
+        url(r"/plet/health", HealthPage, name="plet-health"),
+        url(r"/plet/healthz", Healthz, name="plet-healthz"),
+        url(r"/plet/livez", Livez, name="plet-livez"),
+        url(r"/plet/readyz", Readyz, name="plet-readyz"),
         url(r"/plet/static/(.*)", Asset, {"path": str(STATIC)}, name="plet-static"),
         url(r"/plet/.*", NotHere),
     ]

@@ -75,7 +75,7 @@ def test_what_is_not_well_says_since_when_and_what_to_do(project: Any) -> None:
     assert first == "WARNING  1 of 3 checks: queue slow\\x1b[31m: 212 wait"
     assert rest[0].startswith("  ▲ queue      slow\\x1b[31m: 212 wait (since ")
     assert rest[1] == "               → add workers"
-    assert [line.split()[:2] for line in rest[2:]] == [["✔", "monitor"], ["✔", "store"]]
+    assert [line.split()[:2] for line in rest[2:]] == [["✔", "store"], ["✔", "monitor"]]
     code, drawn = project.on_terminal("health", "--utc")
     assert code == 0
     assert "▲" in drawn

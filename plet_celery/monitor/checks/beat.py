@@ -71,7 +71,7 @@ def decide(
     known = [one for one in (asked_at, run_at, known_at) if one is not None]
     tick = now if answering else max(known, default=None)
     limit = 2 * interval + GRACE_SECONDS
-    expectation = f"a tick every {span(interval)}"
+    expectation = f"a tick every {span(interval, whole=True)}"
     values = {"tick_at": tick, "answering": list(answering), "scheduled": len(scheduled)}
     if tick is None:
         nothing = not scheduled and scheduler in _DEFAULT_SCHEDULERS

@@ -155,7 +155,8 @@ def decide_queue(
         subject=name,
         level=level,
         observation=", ".join(parts),
-        expectation=f"a consumer, at most {max_messages} messages, none for longer than {span(max_wait)}",
+        expectation=f"a consumer, at most {max_messages} messages,"
+        f" none for longer than {span(max_wait, whole=True)}",
         affected=affected,
         advice=advice,
         since=since,

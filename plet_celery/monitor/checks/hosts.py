@@ -79,7 +79,7 @@ def decide_clock(subject: str, skew: float | None) -> CheckResult:
     Args:
         skew: seconds by which it is ahead of the store's; None where that is not known yet.
     """
-    expectation = f"at most {span(SKEW_MAX)} from the store's"
+    expectation = f"at most {span(SKEW_MAX, whole=True)} from the store's"
     if skew is None:
         text = "it has not been compared yet"
         return CheckResult(

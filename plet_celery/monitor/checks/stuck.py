@@ -40,7 +40,7 @@ def check(looks: Looks) -> Iterator[CheckResult]:
             name=NAME,
             level=Level.OK,
             observation="every running run has told something of late",
-            expectation=f"progress or a line within {span(settings.stuck_after)}",
+            expectation=f"progress or a line within {span(settings.stuck_after, whole=True)}",
         )
     for task, runs in sorted(by_task.items()):
         yield decide(task, runs, seen)
@@ -69,7 +69,7 @@ def decide(task: str, runs: Sequence[StillRun], seen: Mapping[str, stacks.Stack]
         level=Level.WARNING,
         observation=f"{count} for {span(first.silent_for, whole=True)}{where}"
         f" ({first.worker or 'worker unknown'})",
-        expectation=f"progress or a line within {span(first.limit)}",
+        expectation=f"progress or a line within {span(first.limit, whole=True)}",
         affected=f"{len(runs)} run{'s' if len(runs) > 1 else ''} of {task}, and the slots they hold",
         advice="see its stack below; raise plet_stuck_after_tasks where a task is silent for good reason",
         since=first.heard_at,

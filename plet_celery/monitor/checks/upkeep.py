@@ -36,7 +36,7 @@ def decide_retention(found: Retention, *, every: float) -> CheckResult:
     allowed = max(OVERDUE_SECONDS, 3 * every)
     overdue = found.now - found.overdue_since if found.overdue_since is not None else 0.0
     values: dict[str, Any] = {"overdue": found.overdue, "last_at": found.last_at}
-    expectation = f"what has expired is gone within {span(allowed)}"
+    expectation = f"what has expired is gone within {span(allowed, whole=True)}"
     count = f"{found.overdue}{'+' if found.overdue >= upkeep.COUNT_MAX else ''}"
     last = (
         f"last removal {span(max(0.0, found.now - found.last_at), whole=True)} ago"
@@ -88,7 +88,7 @@ def decide_monitor(passed: LastPass, *, interval: float, is_on: bool = True) -> 
         interval: `plet_monitor_interval`.
         is_on: `plet_monitor`.
     """
-    expectation = f"a complete pass every {span(interval)}"
+    expectation = f"a complete pass every {span(interval, whole=True)}"
     affected = "alerts: nobody is told of anything"
     advice = "start celery beat, or a worker whose shipper passes instead, or: celery plet monitor"
     age, took = passed.age, passed.doc.get("took")

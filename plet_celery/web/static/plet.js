@@ -241,7 +241,7 @@ const keys = {
   t: theme,
   "?": () => (help.open ? help.close() : help.showModal()),
 };
-const places = { r: "", w: "workers" };
+const places = { r: "", w: "workers", h: "health" };
 let isGoing = false;
 
 function onKey(event) {
