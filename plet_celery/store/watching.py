@@ -43,9 +43,9 @@ class LastPass:
     passed_at: float | None = None
     """When the newest complete pass ended."""
     has_app: bool = False
-    """Whether that one had the user's app."""
+    """Whether the newest that ended had the user's app."""
     doc: Mapping[str, Any] = field(default_factory=dict)
-    """Its summary."""
+    """Its summary, also of one that was not complete."""
 
     @property
     def age(self) -> float | None:
@@ -145,7 +145,8 @@ def release(
     """Let others pass.
 
     Args:
-        passed: the pass is complete; else the last complete one stays what is known.
+        passed: it is complete; else the last complete one stays the last.
+        has_app: whether it had the user's app.
         doc: its summary, plain JSON.
 
     Raises:
@@ -155,13 +156,10 @@ def release(
     table = store.tables.watching.watch
     with store.writing() as connection:
         clock = store_clock(connection.dialect.name)
-        values: dict[str, Any] = {"held_until": clock}
+        text = msgspec.json.encode(dict(doc)).decode()
+        values: dict[str, Any] = {"held_until": clock, "has_app": int(has_app), "doc": text}
         if passed:
-            values |= {
-                "passed_at": clock,
-                "has_app": int(has_app),
-                "doc": msgspec.json.encode(dict(doc)).decode(),
-            }
+            values["passed_at"] = clock
         statement = table.update().where(table.c.name == _NAME, table.c.epoch == lease.epoch)
         if connection.execute(statement.values(values)).rowcount == 0:
             raise _stale(lease)
@@ -203,6 +201,4 @@ def _holding(owner: str, epoch: int, now: float, seconds: float) -> dict[str, An
 
 
 def _stale(lease: WatchLease) -> StaleWrite:
-    return StaleWrite(
-        f"another monitor has taken over from epoch {lease.epoch}; write nothing more"
-    )
+    return StaleWrite(f"another monitor has taken over from epoch {lease.epoch}; write nothing more")
