@@ -19,6 +19,7 @@ from celery import Celery, bootsteps, signals
 from celery.exceptions import ImproperlyConfigured
 
 from plet_celery import __version__, answering, events, localnodes, paths, reports, stackdumps, supervision
+from plet_celery.beating import Beating
 from plet_celery.capture import Capture, CaptureOptions
 from plet_celery.celeryfacts import celery_facts
 from plet_celery.declarations import objectives_of
@@ -186,6 +187,7 @@ class Plet:
         supervision.configure(
             app, self.shipper_config, before_drain=lambda: self.tell_worker(events.WORKER_STOPPED)
         )
+        Beating(app, self.shipper_config, lambda: self.settings).connect()
         if _is_flower():
             _show_pages()
 

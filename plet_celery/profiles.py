@@ -9,6 +9,8 @@ from typing import Any
 
 from celery.backends.base import DisabledBackend
 
+from plet_celery.celeryfacts import MONITOR_TASK
+
 
 @dataclass(frozen=True, slots=True)
 class TaskProfile:
@@ -23,6 +25,9 @@ class TaskProfile:
 
 def is_recorded(name: str, record: tuple[str, ...], ignore: tuple[str, ...]) -> bool:
     """Tell whether runs of the task `name` are recorded, by name patterns; `ignore` wins."""
+    # Our own, whatever the settings say.
+    if name == MONITOR_TASK:
+        return False
     return any(fnmatch.fnmatchcase(name, one) for one in record) and not any(
         fnmatch.fnmatchcase(name, one) for one in ignore
     )
