@@ -22,7 +22,6 @@ UNAVAILABLE: Final = 69
 """Exit code: the store cannot be used."""
 INCOMPLETE: Final = 1
 """Exit code: a step failed; the log says which."""
-NICENESS: Final = 5
 _USAGE: Final = (
     "usage: python -m plet_celery.monitor --once, with the configuration as JSON on stdin; "
     "for people: celery -A proj plet monitor\n"
@@ -36,8 +35,6 @@ def main() -> int:
         return 2
     document = json.loads(_read_line())
     _end_with(float(document.get("seconds", 60.0)))
-    # Whoever ships and works goes first.
-    os.nice(NICENESS)
     _set_up_logging()
 
     from plet_celery.errors import StoreError
@@ -54,8 +51,8 @@ def main() -> int:
     except StoreError as error:
         log.error("no pass: %s", error)
         return UNAVAILABLE
-    if outcome.ended is not Ended.BUSY:
-        log.info("pass: ended=%s took=%ss", outcome.ended, outcome.doc.get("took"))
+    if outcome.ended is Ended.INCOMPLETE:
+        log.warning("pass is not complete: troubles=%s", "; ".join(outcome.troubles))
     return INCOMPLETE if outcome.ended is Ended.INCOMPLETE else 0
 
 

@@ -1,4 +1,4 @@
-"""What a shipper does beside shipping, in threads nobody waits for: copies to the mirror, removals."""
+"""What a shipper does beside shipping, in threads nobody waits for: copies, removals, the monitor's pass."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from plet_celery.mirror import Mirror
 from plet_celery.mirror_copies import Origin
 from plet_celery.shipper.config import ShipperConfig
 from plet_celery.shipper.crew import Crew
+from plet_celery.shipper.passing import Passing
 from plet_celery.shipper.removal import Removal, Remover
 
 STOP_SECONDS: Final = 2.0
-"""Both threads together may hold up the end of a shipper for so long."""
+"""All of them together may hold up the end of a shipper for so long."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Aside:
     """The threads."""
 
     removal: Removal
+    passing: Passing
     mirror: Mirror | None
 
     def start(self) -> None:
@@ -31,6 +33,7 @@ class Aside:
         if self.mirror is not None:
             self.mirror.start()
         self.removal.start()
+        self.passing.start()
 
     def stop(self, *, finish: bool) -> None:
         """End; a thread that hangs (in a mirror, say) is left behind.
@@ -39,7 +42,8 @@ class Aside:
             finish: let the mirror have what was written last, if it takes it in time.
         """
         deadline = time.monotonic() + STOP_SECONDS
-        self.removal.stop(STOP_SECONDS / 2)
+        self.removal.stop(STOP_SECONDS / 4)
+        self.passing.stop(STOP_SECONDS / 4)
         if self.mirror is not None:
             self.mirror.stop(max(0.1, deadline - time.monotonic()), finish=finish)
 
@@ -61,4 +65,4 @@ def make_aside(
     remover = Remover(
         journal_id=journal.journal_id, runs=config.runs, folders=crew.log_sink, mirror=mirror, fence=fence
     )
-    return Aside(Removal(config.database_url, settings, remover), mirror)
+    return Aside(Removal(config.database_url, settings, remover), Passing(config), mirror)

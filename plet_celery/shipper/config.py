@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ class ShipperConfig:
     database_url: str
     """With its password: not for printing."""
     fingerprint: str
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """As it was given: for a pass of the monitor, which is another process; it holds secrets."""
 
     @property
     def is_embedded_store(self) -> bool:
@@ -56,6 +58,7 @@ class ShipperConfig:
             home=home,
             database_url=document.get("database_url") or paths.default_database_url(home),
             fingerprint=str(document["fingerprint"]),
+            document=document,
         )
 
     def writer_limits(self) -> WriterLimits:
