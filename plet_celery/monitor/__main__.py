@@ -35,13 +35,14 @@ def main() -> int:
         return 2
     document = json.loads(_read_line())
     _end_with(float(document.get("seconds", 60.0)))
-    _set_up_logging()
 
     from plet_celery.errors import StoreError
     from plet_celery.monitor.config import MonitorConfig
+    from plet_celery.monitor.output import set_up_logging
     from plet_celery.monitor.passes import Ended
     from plet_celery.monitor.running import pass_once
 
+    set_up_logging()
     log = logging.getLogger("plet_celery.monitor")
     config = MonitorConfig.from_document(document)
     if not config.is_on:
@@ -79,15 +80,6 @@ def _watch(deadline: float) -> None:
             break
     # Not sys.exit: the pass may hang in a library, and another one takes up what is left.
     os._exit(LATE)
-
-
-def _set_up_logging() -> None:
-    formatter = logging.Formatter(f"[%(asctime)s] [%(levelname)s] [monitor {os.getpid()}] %(message)s")
-    formatter.converter = time.gmtime
-    formatter.default_msec_format = "%s.%03dZ"
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
 if __name__ == "__main__":

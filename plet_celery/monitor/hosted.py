@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from plet_celery.errors import StoreError
-from plet_celery.monitor.config import MonitorConfig
-from plet_celery.monitor.running import pass_once
+from plet_celery.monitor.running import config_of, pass_once
 from plet_celery.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -22,7 +20,7 @@ def pass_for(app: Any, document: Mapping[str, Any], settings: Settings) -> str:
         document: what `Plet.shipper_config()` returns.
         settings: those of the app, with the functions that JSON cannot hold.
     """
-    config = replace(MonitorConfig.from_document(document), settings=settings)
+    config = config_of(document, settings)
     if not config.is_on:
         return "off"
     try:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from plet_celery.monitor.config import MonitorConfig, owner_of
 from plet_celery.monitor.passes import Caller, Outcome, run_pass
 from plet_celery.monitor.steps import Equipment
+from plet_celery.settings import Settings
 from plet_celery.store import open_store
+
+
+def config_of(document: Mapping[str, Any], settings: Settings) -> MonitorConfig:
+    """Return the configuration of an app that is here.
+
+    Args:
+        document: what `Plet.shipper_config()` returns.
+        settings: the app's own, with the functions that JSON cannot hold.
+    """
+    return replace(MonitorConfig.from_document(document), settings=settings)
 
 
 def pass_once(

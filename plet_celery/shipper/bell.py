@@ -28,6 +28,8 @@ class Bell:
         os.set_blocking(self._reading, False)
         self.asked_to_end: float | None = None
         """When (monotonic) the first signal came."""
+        self.signal: int | None = None
+        """The first signal."""
 
     def install(self) -> None:
         """Take the two signals; the terminal's hang-up is ignored."""
@@ -42,7 +44,7 @@ class Bell:
 
     def _ring(self, number: int, frame: FrameType | None) -> None:
         if self.asked_to_end is None:
-            self.asked_to_end = time.monotonic()
+            self.asked_to_end, self.signal = time.monotonic(), number
         elif self._impatient:
             os.write(2, b"asked twice: ends at once\n")
             os._exit(128 + number)
