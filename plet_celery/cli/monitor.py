@@ -111,6 +111,6 @@ def lines_of(outcome: Outcome) -> list[str]:
             f"checks: {checks}",
             f"judgements: {doc['judgements']}, {doc['broken']} broken",
             f"alerts: {doc['changes']} changed",
-            f"messages: {doc['delivered']} delivered, {doc['undelivered']} failed, {doc['waiting']} wait",
+            f"messages: {doc['delivered']} delivered, {doc['undelivered']} not",
         ]
     return told + [f"failed: {one}" for one in outcome.troubles]

@@ -1,6 +1,6 @@
 """One pass: look at everything, write what has become of alerts, tell who is to be told.
 
-    lease ─► sweep ─► checks, promises, rules ─► judgements ─► alert changes (rows) ─► deliveries ─► ping
+    lease ─► sweep ─► checks, promises, rules ─► judgements ─► alerts (rows) ─► deliveries ─► ping
 
 One at a time, by a lease in the store. Each step may be the last: what was written before it stays, what
 was not is found again by the next pass. A step that fails does not keep the others from their work, but
@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from plet_celery.errors import PletError, StaleWrite, StoreUnavailable
+from plet_celery.monitor.outbox import Delivered
 from plet_celery.store import Store, watching
 from plet_celery.watchfacts import Change, CheckResult, Judgement, Verdict, WatchLease
 
@@ -48,16 +49,6 @@ class Ended(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Delivered:
-    """What deliveries have come to, as a pass tells it."""
-
-    delivered: int = 0
-    failed: int = 0
-    waiting: int = 0
-    """Those that wait for later, or for a pass that has the app."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Steps:
     """What a pass does, each step with what it needs; `steps.py` makes the real ones."""
 
@@ -74,6 +65,9 @@ class Steps:
 
     `failed` names the steps that could not judge (`check`, `promise`, `rule`): their silence means nothing.
     """
+    keep: Callable[[WatchLease, float], None]
+    """`(lease, now)`: keep what else was found, fenced: after the alerts, for the next pass does not find it
+    a second time."""
     deliver: Callable[[float, float], Delivered]
     """`(now, seconds)`: send what waits."""
     ping: Callable[[bool], object]
@@ -204,6 +198,8 @@ class _Pass:
         changes = self._step(
             "alert", no_changes, lambda: steps.alert(self._lease, judgements, failed, self._now)
         )
+        if "alert" not in self._troubles:
+            self._step("keep", None, lambda: steps.keep(self._lease, self._now))
         sent = self._step("deliver", Delivered(), lambda: steps.deliver(self._now, budget))
         self._doc |= {
             "checks": dict(Counter(str(one.level) for one in results)),
@@ -213,7 +209,7 @@ class _Pass:
             "abandoned": abandoned,
             "delivered": sent.delivered,
             "undelivered": sent.failed,
-            "waiting": sent.waiting,
+            "dropped": sent.dropped,
         }
 
     def _step(self, name: str, nothing: _Found, act: Callable[[], _Found]) -> _Found:

@@ -48,11 +48,12 @@ def pass_once(
     """
     store = open_store(config.database_url)
     try:
-        with Equipment(config, store, app) as equipment:
+        owner = owner_of(kind)
+        with Equipment(config, store, owner=owner, app=app) as equipment:
             return run_pass(
                 store,
                 equipment.steps(),
-                Caller(owner=owner_of(kind), kind=kind, has_app=app is not None),
+                Caller(owner=owner, kind=kind, has_app=app is not None),
                 interval=config.settings.monitor_interval,
                 now=now,
                 spacing=config.spacing if spacing is None else spacing,

@@ -13,7 +13,8 @@ import pytest
 from storing import new_store
 
 from plet_celery.errors import SchemaError, StaleWrite, StoreUnavailable
-from plet_celery.monitor.passes import Caller, Delivered, Ended, Steps, lease_seconds, run_pass
+from plet_celery.monitor.outbox import Delivered
+from plet_celery.monitor.passes import Caller, Ended, Steps, lease_seconds, run_pass
 from plet_celery.store import Store, open_store, watching
 from plet_celery.watchfacts import Change, CheckResult, Judgement, Level, Verdict, WatchLease
 
@@ -46,6 +47,7 @@ class Recorder:
             promise=self._promise,
             rule=self._rule,
             alert=self._alert,
+            keep=self._keep_more,
             deliver=self._deliver,
             ping=self._ping,
         )
@@ -81,16 +83,19 @@ class Recorder:
         self.heard, self.failed_steps = judgements, failed
         return []
 
+    def _keep_more(self, lease: WatchLease, now: float) -> None:
+        self._note("keep", now)
+
     def _deliver(self, now: float, seconds: float) -> Delivered:
         self._note("deliver", now)
-        return Delivered(delivered=2, failed=1, waiting=4)
+        return Delivered(delivered=2, failed=1)
 
     def _ping(self, complete: bool) -> None:
         self._note("ping")
         self.pings.append(complete)
 
 
-IN_ORDER = ["sweep", "check", "keep_checks", "promise", "rule", "alert", "deliver", "ping"]
+IN_ORDER = ["sweep", "check", "keep_checks", "promise", "rule", "alert", "keep", "deliver", "ping"]
 
 
 def _fail(error: BaseException) -> Callable[..., Any]:
@@ -119,7 +124,7 @@ def test_its_summary_lies_in_the_store(store: Store) -> None:
     last = watching.last_pass(store)
     assert last.has_app
     assert last.age is not None
-    facts = {"caller", "owner", "checks", "judgements", "broken", "abandoned", "delivered", "waiting"}
+    facts = {"caller", "owner", "checks", "judgements", "broken", "abandoned", "delivered", "undelivered"}
     assert {name: last.doc[name] for name in facts} == {
         "caller": "command",
         "owner": "test",
@@ -128,7 +133,7 @@ def test_its_summary_lies_in_the_store(store: Store) -> None:
         "broken": 1,
         "abandoned": 3,
         "delivered": 2,
-        "waiting": 4,
+        "undelivered": 1,
     }
 
 
@@ -179,7 +184,7 @@ def test_of_ten_monitors_that_race_one_passes(tmp_path: Path) -> None:
     assert sorted(steps for _, steps in done) == [[]] * 9 + [IN_ORDER]
 
 
-@pytest.mark.parametrize("name", ["sweep", "check", "keep_checks", "promise", "rule", "alert", "deliver"])
+@pytest.mark.parametrize("name", ["sweep", "check", "keep_checks", "promise", "rule", "keep", "deliver"])
 def test_a_step_that_fails_keeps_no_other_from_its_work(store: Store, name: str) -> None:
     seen = Recorder()
     steps = replace(seen.steps(), **{name: _fail(ValueError("broken"))})
@@ -193,6 +198,16 @@ def test_a_step_that_fails_keeps_no_other_from_its_work(store: Store, name: str)
     last = watching.last_pass(store)
     assert last.age is None, "an incomplete pass is none for whoever asks how old the last one is"
     assert last.doc["troubles"] == [f"{name}: ValueError"]
+
+
+def test_what_was_found_is_not_kept_where_no_alert_was_made_of_it(store: Store) -> None:
+    """Else the next pass would not find it again, and nobody would ever be told."""
+    seen = Recorder()
+
+    run_pass(store, replace(seen.steps(), alert=_fail(ValueError())), CALLER, now=NOW)
+
+    assert "keep" not in seen.done
+    assert "deliver" in seen.done
 
 
 @pytest.mark.parametrize("name", ["check", "promise", "rule"])
@@ -248,7 +263,7 @@ def test_a_step_that_is_fenced_ends_the_pass(store: Store) -> None:
     assert seen.pings == []
 
 
-@pytest.mark.parametrize("after", range(7))
+@pytest.mark.parametrize("after", range(8))
 def test_a_pass_that_is_asked_to_end_stops_between_two_steps(store: Store, after: int) -> None:
     seen = Recorder()
 
@@ -261,7 +276,7 @@ def test_a_pass_that_is_asked_to_end_stops_between_two_steps(store: Store, after
 
 
 @pytest.mark.parametrize(
-    "name", ["sweep", "check", "keep_checks", "promise", "rule", "alert", "deliver", "ping"]
+    "name", ["sweep", "check", "keep_checks", "promise", "rule", "alert", "keep", "deliver", "ping"]
 )
 def test_a_pass_that_is_killed_is_taken_up_by_the_next(tmp_path: Path, name: str) -> None:
     new_store(tmp_path).close()
