@@ -100,7 +100,6 @@ class Beating:
             "ignore_result": True,
             "track_started": False,
             "expires": self._expires(settings),
-            "queue": settings.monitor_queue,
             "time_limit": max(_LIMIT_MIN, _LIMIT_INTERVALS * settings.monitor_interval),
             # For this app alone: Celery would give it to every app of this process.
             "shared": False,
