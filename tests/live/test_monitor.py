@@ -254,7 +254,7 @@ def test_a_command_passes_once(make_live: MakeLive) -> None:
     once = Command(live, "--once")
 
     assert once.process.wait(PATIENCE) == 0, once.said
-    assert once.said.splitlines()[-4:][0] == "passed"
+    assert "passed" in once.said.splitlines()
     last = _last(live)
     assert last is not None
     assert (last.doc["caller"], last.has_app) == ("command", True)
@@ -307,6 +307,8 @@ def test_a_store_that_is_away_is_69(make_live: MakeLive) -> None:
 
 def test_a_store_without_tables_is_69(make_live: MakeLive) -> None:
     live = make_live()
+    live.home.mkdir(mode=0o700)
+    (live.home / "plet.db").touch(mode=0o600)
 
     once = Command(live, "--once")
 

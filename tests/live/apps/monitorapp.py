@@ -56,13 +56,13 @@ def wait_for_file(name: str) -> None:
         time.sleep(0.01)
 
 
-@app.task(base=TrackedTask, bind=True, objectives=[MaxRuntime(0.5, severity="critical")])
+@app.task(base=TrackedTask, bind=True, shared=False, objectives=[MaxRuntime(0.5, severity="critical")])
 def held(self: Any, name: str) -> str:
     """Run until the test lets it go: longer than promised."""
     wait_for_file(f"{name}.go")
     return name
 
 
-@app.task
+@app.task(shared=False)
 def free() -> str:
     return "fine"
