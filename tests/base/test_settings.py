@@ -326,6 +326,7 @@ def test_the_fingerprint_is_stable_and_changes_with_any_option_of_a_shipper() ->
     )
     others["sample"] = {"shop.*": 0.5}
     others["rules"] = {"drops": "off"}
+    others["stuck_after_tasks"] = {"shop.*": 60.0}
     given = {name: {PREFIX + name: value} for name, value in others.items()}
     # Addresses and keys are of a channel, which cannot be without them.
     hook = {PREFIX + name: value for name, value in CHANNEL_SECRETS.items()} | {"plet_channels": CHANNELS}

@@ -21,7 +21,7 @@ from plet_celery.monitor.checks import beat
 from plet_celery.settings import load_settings
 from plet_celery.store import Store, clockwatch, health, watching
 from plet_celery.store.watching import LastPass
-from plet_celery.watchfacts import Level
+from plet_celery.watchfacts import CheckResult, Level
 
 NAMES = ("shipper", "disk", "clock", "retention", "channel", "beat", "monitor")
 
@@ -34,7 +34,13 @@ def store(database_url: str) -> Iterator[Store]:
 
 def beat_of(host: Host, **more: Any) -> None:
     """Have a host tell of itself."""
-    facts = {"host": host.name, "backlog_bytes": 0, "writers": 1, "plet": "0.1", "disk_free_bytes": 50 << 30}
+    facts: dict[str, Any] = {
+        "host": host.name,
+        "backlog_bytes": 0,
+        "writers": 1,
+        "plet": "0.1",
+        "disk_free_bytes": 50 << 30,
+    }
     facts |= {"disk_floor_bytes": 1 << 30, "disk_total_bytes": 100 << 30} | more
     host.teller.now = time.time()
     told = [host.teller.tell(host.writer(), events.HOST_BEAT, None, None, **facts)]
@@ -220,7 +226,7 @@ def test_a_channel_that_is_disabled_is_critical(store: Store) -> None:
 # Beat, by plain facts
 
 
-def ticking(**changed: Any) -> beat.CheckResult:
+def ticking(**changed: Any) -> CheckResult:
     given: dict[str, Any] = {"asked_at": None, "run_at": None, "answering": [], "known_at": None}
     given |= {"scheduled": ["nightly"], "scheduler": "celery.beat:PersistentScheduler", "interval": 30.0}
     return beat.decide(**(given | {"now": 1000.0} | changed))
