@@ -180,6 +180,10 @@ def _memory(one: Promise, snapshot: Snapshot, finding: Finding, now: float) -> M
         watched = max(watched_from(one), now - as_seconds(objective.grace))
     if watched is not None:
         changes["watched"] = watched
+    met = [each for each in snapshot.windows.get(one.id, ()) if each.happened is not None]
+    if met and met[-1].happened is not None:
+        newest = met[-1].happened
+        changes["met"] = (met[-1].window.due_at, newest.at, newest.run)
     if finding.success is not None and (one.memory.success or (0.0, "")) < tuple(finding.success):
         changes["success"] = tuple(finding.success)
     if one.id in snapshot.filled:

@@ -27,7 +27,7 @@ from plet_celery.objectives import (
 )
 from plet_celery.store import evidence, promiserows, tallies
 from plet_celery.store.columns import TASK_MAX, asked
-from plet_celery.store.evidence import Ended, OpenCanvas, OpenRun, OpenRuns
+from plet_celery.store.evidence import Ended, Happened, OpenCanvas, OpenRun, OpenRuns
 from plet_celery.store.promiserows import Due, Promise
 from plet_celery.store.promises import window_of
 from plet_celery.store.schema import Tables
@@ -36,6 +36,8 @@ from plet_celery.store.tallies import HOUR, Counting, Tally
 
 INTERVAL: Final = 30.0
 """Seconds between two passes, by which older hours take their turn; it need not be exact."""
+NEWEST_LIMIT: Final = 50
+"""So many of the first runs of a due time are looked at for what met it first."""
 FILLED_AT_ONCE: Final = 6
 """Hours that a pass counts for promises which are new."""
 
@@ -122,6 +124,7 @@ class _Reader:
         self._tables = tables
         self._promises = promises
         self._now = now
+        self._skews = evidence.skews_of(connection, tables)
         self.found: dict[str, Any] = {}
 
     def open_runs(self) -> None:
@@ -176,7 +179,12 @@ class _Reader:
         objective, start = one.objective, watched_from(one)
         newest = dues.newest(objective, self._now)
         over = newest[0] if newest and newest[0].deadline < self._now else None
-        found = self._asked(one, newest, from_last=True)
+        met = one.memory.met
+        known = {}
+        if over is not None and met is not None and met[0] == over.due_at:
+            known = {over.due_at: Asked(window=over, happened=Happened(over.since, met[1], met[2]))}
+            newest = newest[1:]
+        found = {**known, **self._asked(one, newest, from_last=True)}
         watched = start
         if over is not None and over.due_at > start:
             behind = dues.unwatched(objective, start, over.due_at)
@@ -196,7 +204,14 @@ class _Reader:
         what = _what(one.objective)
         since, until = windows[0].since, windows[-1].until
         happened, is_all = evidence.happened(
-            self._connection, self._tables, one.task, what, since=since, until=until
+            self._connection,
+            self._tables,
+            one.task,
+            what,
+            since=since,
+            until=until,
+            skews=self._skews,
+            limit=NEWEST_LIMIT if from_last else evidence.HAPPENED_MAX,
         )
         if is_all:
             return {
@@ -216,6 +231,8 @@ class _Reader:
                             what,
                             since=window.since,
                             until=window.until,
+                            skews=self._skews,
+                            limit=NEWEST_LIMIT,
                         )[0],
                     ),
                 )
@@ -232,7 +249,9 @@ class _Reader:
     def intervals(self) -> None:
         """Read the newest successes of promises by interval."""
         self.found["ends"] = {
-            one.id: tuple(evidence.newest_successes(self._connection, self._tables, one.task))
+            one.id: tuple(
+                evidence.newest_successes(self._connection, self._tables, one.task, skews=self._skews)
+            )
             for one in self._of(Freshness)
             if isinstance(one.objective, Freshness) and not isinstance(one.objective.every, str)
         }
@@ -274,13 +293,12 @@ class _Reader:
         before: Mapping[tuple[int, str], Tally],
     ) -> dict[str, int]:
         """Return how many more are late than at the last pass; nothing of promises it did not count."""
-        late: dict[str, int] = {}
-        for one in self._promises:
-            if one.id in countings and one.memory.filled is not None:
-                now = sum(tally.bad for (_, key), tally in counted.items() if key == one.id)
-                then = sum(tally.bad for (_, key), tally in before.items() if key == one.id)
-                late[one.id] = max(0, now - then)
-        return late
+        now, then = _bad(counted), _bad(before)
+        return {
+            one.id: max(0, now.get(one.id, 0) - then.get(one.id, 0))
+            for one in self._promises
+            if one.id in countings and one.memory.filled is not None
+        }
 
     def _sums(
         self,
@@ -358,6 +376,13 @@ def watched_from(promise: Promise) -> float:
 def begun_at(promise: Promise) -> float:
     """Return since when it is promised as it is now: what was due before is nobody's fault."""
     return promise.memory.begun if promise.memory.begun is not None else promise.first_seen_at
+
+
+def _bad(tallied: Mapping[tuple[int, str], Tally]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for (_, one), tally in tallied.items():
+        found[one] = found.get(one, 0) + tally.bad
+    return found
 
 
 def _what(objective: Objective) -> str:

@@ -6,7 +6,7 @@ are found by their state, the newest of a task by its index, and what ended long
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -25,7 +25,7 @@ from plet_celery.store.settle import OPEN
 OPEN_MAX: Final = 5000
 """So many of the oldest open runs of a state are read; of more, the oldest of each task."""
 PER_TASK_MAX: Final = 200
-NEWEST_MAX: Final = 200
+NEWEST_MAX: Final = 50
 HAPPENED_MAX: Final = 300
 SKEW_MIN: Final = 2.0
 """Seconds; what a clock seems to be wrong by less is how long the question took."""
@@ -179,12 +179,14 @@ def happened(
     *,
     since: float,
     until: float,
+    skews: Mapping[str, float],
     limit: int = HAPPENED_MAX,
 ) -> tuple[list[Happened], bool]:
     """Return what happened in the runs of a task that were created in a span, by their creation.
 
     Args:
         what: `success`, `start`, or `canvas`: the end of one that such a run began, all of it succeeded.
+        skews: as `skews_of` has them.
         limit: so many of the first runs are read, in a state each.
 
     Returns:
@@ -199,7 +201,6 @@ def happened(
             is_all, end = False, min(end, found[-1].created_at)
         rows += found
     rows = sorted((row for row in rows if row.created_at <= end), key=lambda row: (row.created_at, row.id))
-    skews = skews_of(connection, tables)
     if what == "canvas":
         told = _canvases_done(connection, tables, task, rows, skews)
     else:
@@ -220,14 +221,18 @@ def canvas_end(connection: Connection, tables: Tables, key: str) -> float | None
 
 
 def newest_successes(
-    connection: Connection, tables: Tables, task: str, *, limit: int = NEWEST_MAX
+    connection: Connection,
+    tables: Tables,
+    task: str,
+    *,
+    skews: Mapping[str, float],
+    limit: int = NEWEST_MAX,
 ) -> list[Ended]:
     """Return the successes among a task's newest runs, by their ends."""
     table = tables.run
     mine = (table.c.task == asked(task, TASK_MAX), table.c.state == "succeeded")
     query = sa.select(table.c.ended_at, table.c.id, table.c.journal_id).where(*mine)
     rows = connection.execute(query.order_by(table.c.created_at.desc()).limit(limit)).all()
-    skews = skews_of(connection, tables)
     return sorted(Ended(at - skews.get(journal, 0.0), run) for at, run, journal in rows if at is not None)
 
 
@@ -314,7 +319,7 @@ def _of_task(
 
 
 def _canvases_done(
-    connection: Connection, tables: Tables, task: str, rows: Sequence[Any], skews: dict[str, float]
+    connection: Connection, tables: Tables, task: str, rows: Sequence[Any], skews: Mapping[str, float]
 ) -> list[Happened]:
     begun: dict[str, Any] = {}
     for row in rows:

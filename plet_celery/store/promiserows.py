@@ -5,6 +5,7 @@ Whoever declares a promise names it by task and kind, so a new limit keeps its r
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -55,6 +56,8 @@ class Memory(msgspec.Struct, omit_defaults=True):
     """Since when it is promised as it is now."""
     watched: float | None = None
     """Every due time up to this one is decided."""
+    met: tuple[float, float, str] | None = None
+    """The newest due time that something came for, when that came, and its run: it is not asked again."""
     success: tuple[float, str] | None = None
     """The newest success that was seen: it may be removed before the next one comes."""
     filled: int | None = None
@@ -178,7 +181,7 @@ def promises(connection: Connection, tables: Tables) -> list[Promise]:
     for row in connection.execute(query):
         memory = _memory(row.doc)
         try:
-            objective = from_plain(memory.objective)
+            objective = _objective(msgspec.json.encode(memory.objective))
         except SettingsError:
             continue
         found.append(
@@ -194,6 +197,12 @@ def promises(connection: Connection, tables: Tables) -> list[Promise]:
             )
         )
     return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _objective(text: bytes) -> Objective:
+    # Reading a thousand crontabs takes longer than asking about them.
+    return from_plain(msgspec.json.decode(text))
 
 
 def missed_lately(connection: Connection, tables: Tables, *, now: float) -> dict[str, list[Due]]:
