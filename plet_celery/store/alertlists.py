@@ -23,6 +23,7 @@ from plet_celery.errors import AlertNotFound, PletError
 from plet_celery.store import tenancy
 from plet_celery.store.alertrows import OPEN, AlertCounts, Sent, Transition, alert_of, doc_of, transition_of
 from plet_celery.store.columns import ID_MAX, TASK_MAX, WORD_MAX, asked
+from plet_celery.store.engine import prefer_indexes
 from plet_celery.store.load import batched
 from plet_celery.store.records import Page
 from plet_celery.store.schema import Tables
@@ -66,7 +67,7 @@ def list_alerts(
         PletError: `after` is no cursor, or a state is none.
     """
     table, limit = store.tables.watching.alert, max(1, min(limit, LIMIT_MAX))
-    where = [*tenancy.visible(table.c.tenant, tenants), *_of_states(table, states)]
+    where = [*tenancy.visible(table.c.tenant, tenants), _ever_mattered(table)]
     for column, value, width in (
         (table.c.rule, rule, WORD_MAX),
         (table.c.subject, subject, SUBJECT_MAX),
@@ -81,8 +82,14 @@ def list_alerts(
     if after is not None:
         where.append(_behind(table, after))
     query = sa.select(table).where(*where).order_by(table.c.updated_at.desc(), table.c.id.desc())
+    found: list[Alert] = []
     with store.reading() as connection:
-        found = [alert_of(row) for row in connection.execute(query.limit(limit + 1))]
+        prefer_indexes(connection)
+        # State by state each is an index read from its end; of several at once all would be sorted.
+        for mine in _of_states(table, states):
+            rows = connection.execute(query.where(*mine).limit(limit + 1))
+            found += [alert_of(row) for row in rows]
+        found.sort(key=lambda one: (one.updated_at, one.id), reverse=True)
         items = _with_visible_runs(connection, store.tables, found[:limit], tenants)
     return Page(items=items, next=_cursor(items[-1]) if len(found) > limit else None)
 
@@ -205,14 +212,18 @@ def _not_found(text: str) -> AlertNotFound:
     return AlertNotFound(f"no alert {text[:64]!r}; alerts are kept for plet_alert_days, `alerts` lists them")
 
 
-def _of_states(table: sa.Table, states: Sequence[str]) -> list[sa.ColumnElement[bool]]:
+def _of_states(table: sa.Table, states: Sequence[str]) -> list[list[sa.ColumnElement[bool]]]:
+    """Return the conditions of each state that is asked for; one without any for all."""
     known = [state.value for state in AlertState]
     for state in states:
         if state not in known:
             raise PletError(f"{state[:64]!r} is no state of an alert; those are {', '.join(known)}")
-    fired = sa.or_(table.c.fired_at.is_not(None), table.c.resolved_at.is_(None))
-    # One that was pending and never fired is nothing that anybody looks for.
-    return [table.c.state.in_(sorted(set(states))), fired] if states else [fired]
+    return [[table.c.state == state] for state in sorted(set(states))] or [[]]
+
+
+def _ever_mattered(table: sa.Table) -> sa.ColumnElement[bool]:
+    """Return the condition of what somebody may look for: not what was pending and never fired."""
+    return sa.or_(table.c.fired_at.is_not(None), table.c.resolved_at.is_(None))
 
 
 def _with_visible_runs(

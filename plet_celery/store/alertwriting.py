@@ -29,9 +29,10 @@ _RECENT_MAX: Final = 10_000
 def open_alerts(store: Store) -> list[Alert]:
     """Return the alerts that are pending or firing, those that were first first."""
     table = store.tables.watching.alert
-    query = sa.select(table).where(table.c.state.in_(OPEN)).order_by(table.c.pending_at, table.c.id)
+    query = sa.select(table).where(table.c.state.in_(OPEN))
     with store.reading() as connection:
-        return [alert_of(row) for row in connection.execute(query)]
+        found = [alert_of(row) for row in connection.execute(query)]
+    return sorted(found, key=lambda one: (one.pending_at, one.id))
 
 
 def recent_transitions(store: Store, since: float) -> dict[tuple[str, str], tuple[float, ...]]:

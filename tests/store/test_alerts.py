@@ -12,17 +12,21 @@ import pytest
 import sqlalchemy as sa
 from histories import Teller
 from monitoring import START, broken, critical, kept
+from plans import faults
 from storing import Shipper, dump
 
 from plet_celery.errors import AlertNotFound, PletError, SilenceNotFound, StaleWrite
 from plet_celery.monitor import alarms, life
-from plet_celery.store import Store, alerting, erasing, outbox, watching
+from plet_celery.store import Store, alerting, bulk, erasing, outbox, watching
+from plet_celery.store.alertrows import values_of
+from plet_celery.store.engine import prefer_indexes
 from plet_celery.watchfacts import (
     Alert,
     AlertState,
     Change,
     Judgement,
     Route,
+    Severity,
     Verdict,
     WatchLease,
 )
@@ -492,6 +496,60 @@ def test_lists_are_filtered(store: Store, lease: WatchLease) -> None:
     assert subjects(run=run[:-1] + "2") == []
     with pytest.raises(PletError, match="'silent' is no state of an alert"):
         subjects(states=["silent"])
+
+
+def test_lists_and_what_a_pass_reads_have_an_index(store: Store, lease: WatchLease) -> None:
+    alert = replace(
+        Alert(
+            id="",
+            rule="r",
+            subject="",
+            state=AlertState.RESOLVED,
+            severity=Severity.WARNING,
+            pending_at=0.0,
+            updated_at=0.0,
+        ),
+        fired_at=1.0,
+    )
+    made = [
+        replace(
+            alert,
+            id=f"{number:032x}",
+            subject=f"s{number}",
+            updated_at=START + number,
+            resolved_at=START + number,
+        )
+        for number in range(20_000)
+    ]
+    table = store.tables.watching.alert
+    with store.writing() as connection:
+        bulk.insert(connection, table, [tuple(values_of(one)[c.name] for c in table.columns) for one in made])
+    settle(store, lease, 30_000, broken(), broken(subject="b", pending_for=60))
+    with store.engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        mysql = store.url.get_backend_name() in ("mariadb", "mysql")
+        connection.exec_driver_sql(f"ANALYZE TABLE {table.name}" if mysql else "ANALYZE")
+    seen: list[Any] = []
+
+    def note(connection: Any, clause: Any, *rest: Any) -> None:
+        if isinstance(clause, sa.Select) and "doc" in str(clause) and "alert" in str(clause):
+            seen.append(clause)
+
+    sa.event.listen(store.engine, "before_execute", note)
+    page = alerting.list_alerts(store, limit=50)
+    assert page.next is not None
+    alerting.list_alerts(store, limit=50, after=page.next)
+    alerting.list_alerts(store, states=["resolved", "firing"])
+    alerting.list_alerts(store, tenants=["acme"], states=["firing"])
+    alerting.open_alerts(store)
+    alerting.recent_transitions(store, START + 19_900)
+    alerting.count_alerts(store)
+    sa.event.remove(store.engine, "before_execute", note)
+
+    assert len(seen) >= 8
+    with store.reading() as connection:
+        prefer_indexes(connection)
+        assert [faults(connection, query) for query in seen] == [[]] * len(seen)
 
 
 def test_open_alerts_are_counted(store: Store, lease: WatchLease) -> None:
