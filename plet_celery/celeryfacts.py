@@ -10,6 +10,7 @@ for a pipe only.
 | `left_out` | names of such options whose value is no JSON |
 | `queues` | names of the queues that a worker of the app consumes by default |
 | `schedule` | names of periodic tasks that the app itself schedules, at most 100, without ours |
+| `timetable` | when they are due, as `timetables.timetable_of` says |
 | `scheduler` | beat's scheduler: a schedule may lie in a database that this does not know |
 """
 
@@ -19,6 +20,8 @@ import json
 from typing import Any, Final
 
 from celery import Celery
+
+from plet_celery.timetables import timetable_of
 
 MONITOR_TASK: Final = "plet.monitor"
 WORKER_COMMAND: Final = "plet_worker"
@@ -79,6 +82,7 @@ def celery_facts(app: Celery) -> dict[str, Any]:
         "left_out": left_out,
         "queues": list(app.amqp.queues)[:_QUEUES_MAX],
         "schedule": schedule[:_SCHEDULE_MAX],
+        "timetable": timetable_of(app),
         "scheduler": str(app.conf.get("beat_scheduler") or ""),
     }
 

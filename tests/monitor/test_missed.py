@@ -10,6 +10,7 @@ import pytest
 from celery import Celery
 from celery.schedules import crontab, schedule
 
+from plet_celery.celeryfacts import celery_facts
 from plet_celery.monitor import missed
 from plet_celery.rulebook import Rulebook
 from plet_celery.timetables import timetable_of
@@ -61,6 +62,12 @@ def test_an_apps_schedule_travels_as_json() -> None:
         "week": {"task": "shop.week", "crontab": "*/15 1,3 * * mon-fri", "zone": "Europe/Berlin"},
     }
     assert timetable_of(Celery("empty", set_as_current=False)) == []
+
+
+def test_a_monitor_without_the_app_is_told_its_schedule() -> None:
+    facts = celery_facts(app(nightly=crontab(minute=0, hour=2)))
+
+    assert json.loads(json.dumps(facts))["timetable"] == NIGHTLY
 
 
 @pytest.mark.parametrize(
