@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 HOLD_SECONDS: Final = 30.0
 """Beyond its time-out, how long a delivery is held: a process that does not end it by then is dead."""
+LAST_SECONDS: Final = 2.0
+"""What a message that is begun late may take beyond the time of a pass."""
 _BATCH: Final = 10
 _LOOK: Final = 500
 
@@ -61,7 +63,7 @@ def deliver(
         owner: names this process, for people.
         now: wall time; back-off follows it. Leases follow the store's clock.
         has_app: the user's app is loaded here; without it, what needs it stays in the outbox.
-        seconds: no message is begun after so long; the last one may take its channel's time-out longer.
+        seconds: no message is begun after so long, and the last one has LAST_SECONDS more.
         hold: see HOLD_SECONDS.
 
     Raises:
@@ -122,7 +124,7 @@ class _Turn:
             if reason:
                 moved |= self._drop(delivery, reason)
             elif may_send and time.monotonic() < deadline:
-                was_taken = self._send(channel, delivery)
+                was_taken = self._send(channel, delivery, deadline)
                 moved |= was_taken is not None
                 if was_taken is False:
                     # The rest waits: one slow failure a pass, not one for each message.
@@ -143,7 +145,7 @@ class _Turn:
         self.done = replace(self.done, dropped=self.done.dropped + is_mine)
         return is_mine
 
-    def _send(self, channel: Channel, delivery: Delivery) -> bool | None:
+    def _send(self, channel: Channel, delivery: Delivery, deadline: float) -> bool | None:
         """Send a message; return whether it was taken, None where somebody else sends it."""
         assert delivery.told is not None
         held = outbox.claim(
@@ -162,7 +164,8 @@ class _Turn:
             redact=self.channels.redactor.text,
             pages_url=self.channels.pages_url,
         )
-        ok, status = sent(channel, message, self.channels, self.now)
+        seconds = max(deadline - time.monotonic(), LAST_SECONDS)
+        ok, status = sent(channel, message, self.channels, self.now, seconds=seconds)
         self._write(channel, held, ok, status)
         return ok
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -15,9 +16,15 @@ from plet_celery.terminal.text import printable, shorten
 _STATUS_WORDS: Final = 200
 
 
-def sent(channel: Channel, message: AlertMessage, channels: Channels, now: float) -> tuple[bool, str]:
-    """Send a message within the channel's time; return whether it was taken, and the words for that."""
-    ok, status = bounded(lambda: channel.send(message, now=now), channel.timeout)
+def sent(
+    channel: Channel, message: AlertMessage, channels: Channels, now: float, *, seconds: float | None = None
+) -> tuple[bool, str]:
+    """Send a message; return whether it was taken, and the words for that.
+
+    Args:
+        seconds: how long to wait for it at most; None: the channel's time-out.
+    """
+    ok, status = bounded(lambda: channel.send(message, now=now), min(channel.timeout, seconds or math.inf))
     return ok, shorten(printable(channels.redactor.text(status)), _STATUS_WORDS)
 
 

@@ -166,7 +166,7 @@ def be_careless(how: str) -> None:
     else:
         send = outbox._Turn._send
 
-        def mark_and_send(turn: Any, channel: Any, delivery: Any) -> Any:
+        def mark_and_send(turn: Any, channel: Any, delivery: Any, deadline: float) -> Any:
             with turn.store.writing() as connection:
                 rows.end(
                     connection, turn.store.tables, delivery, state="delivered", status="sent", now=turn.now
@@ -174,7 +174,7 @@ def be_careless(how: str) -> None:
             claim = rows.claim
             rows.claim = lambda store, delivery, **kwargs: delivery
             try:
-                return send(turn, channel, delivery)
+                return send(turn, channel, delivery, deadline)
             finally:
                 rows.claim = claim
 

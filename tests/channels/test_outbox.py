@@ -151,6 +151,27 @@ def test_a_channel_that_hangs_ends_its_try(store: Store) -> None:
     assert row_of(store, key)["status"] == "not done within 0.05 s"
 
 
+def test_a_channel_with_much_patience_does_not_outlast_the_pass(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "LAST_SECONDS", 0.1)
+    release = threading.Event()
+
+    class Hanging(Recorder):
+        def send(self, message: AlertMessage, *, now: float) -> str:
+            release.wait(60)
+            return "late"
+
+    (key,) = told(sqlite_store, an_alert(), "ops")
+
+    done = deliver(sqlite_store, channels(Hanging(timeout=60)), seconds=3)
+    release.set()
+
+    assert done.failed == 1
+    status = row_of(sqlite_store, key)["status"]
+    assert status.startswith("not done within") and "60" not in status
+
+
 def test_a_channel_that_failed_has_its_turn_behind_those_that_work(store: Store) -> None:
     order: list[str] = []
 
