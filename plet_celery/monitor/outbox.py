@@ -101,7 +101,7 @@ class _Turn:
         return sorted(self.channels.by_name.values(), key=failures)
 
     def drop_strangers(self) -> None:
-        """Drop what has waited for long for a channel that is no longer set."""
+        """Drop what has waited for long for channels that are no longer set, and how these did."""
         # Not at once: two projects with channels of their own may share a store.
         dropped = outbox.drop_strangers(
             self.store,
@@ -111,6 +111,14 @@ class _Turn:
             now=self.now,
         )
         self.done = replace(self.done, dropped=self.done.dropped + dropped)
+        gone = [name for name, state in self.states.items() if self._is_gone(state)]
+        if gone:
+            channelstates.forget(self.store, gone)
+
+    def _is_gone(self, state: ChannelState) -> bool:
+        moments = (state.disabled_at, state.succeeded_at, state.failing_since)
+        newest = max((one for one in moments if one is not None), default=0.0)
+        return state.name not in self.channels.by_name and newest < self.now - GIVE_UP
 
     def some(self, channel: Channel, deadline: float) -> bool:
         """Treat a few messages of a channel; return whether there may be more for it now."""

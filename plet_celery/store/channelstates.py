@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -74,6 +74,13 @@ def change(
     after = step(_state(row))
     connection.execute(table.update().where(table.c.name == name).values(_values(after)))
     return after
+
+
+def forget(store: Store, names: Iterable[str]) -> None:
+    """Delete what is known of channels."""
+    table = store.tables.watching.channel
+    with store.writing() as connection:
+        connection.execute(table.delete().where(table.c.name.in_(sorted(names))))
 
 
 _decoder: Final = msgspec.json.Decoder(ChannelDoc)

@@ -365,6 +365,20 @@ def test_a_channel_that_is_no_longer_set_has_its_messages_dropped_after_a_week(s
     assert row_of(store, key)["status"] == "dropped: there is no such channel any more"
 
 
+def test_how_a_removed_channel_did_is_forgotten_after_a_week(store: Store) -> None:
+    """Else its failure would be a finding of the health checks for ever."""
+    ops, other = Recorder("ops"), Recorder("other")
+    told(store, an_alert(), "ops", "other")
+    ops.fail()
+    deliver(store, channels(ops, other))
+
+    deliver(store, channels(other), NOW + 6 * 24 * HOUR)
+    assert set(channelstates.states(store)) == {"ops", "other"}
+    deliver(store, channels(other), NOW + 8 * 24 * HOUR)
+
+    assert set(channelstates.states(store)) == {"other"}
+
+
 def test_a_row_of_another_version_is_dropped_and_keeps_nobody(store: Store) -> None:
     ops = Recorder()
     (strange,) = told(store, an_alert(), "ops")
