@@ -81,6 +81,8 @@ RUN_IGNORED: Final = "run.ignored"
 RUN_REJECTED: Final = "run.rejected"
 RUN_INTERRUPTED: Final = "run.interrupted"
 RUN_LOST: Final = "run.lost"
+RUN_ABANDONED: Final = "run.abandoned"
+"""Told of a run, not of an attempt: it waits, and was never heard of again."""
 STAGE_PLANNED: Final = "stage.planned"
 STAGE_STARTED: Final = "stage.started"
 STAGE_PROGRESSED: Final = "stage.progressed"
@@ -117,6 +119,7 @@ KINDS: Final[Mapping[str, Shed]] = {
     RUN_REJECTED: Shed.END,
     RUN_INTERRUPTED: Shed.END,
     RUN_LOST: Shed.END,
+    RUN_ABANDONED: Shed.END,
     STAGE_PLANNED: Shed.CUSTOM,
     STAGE_STARTED: Shed.END,
     STAGE_PROGRESSED: Shed.PROGRESS,

@@ -207,6 +207,12 @@ class Settings(WatchSettings):
         default=15.0, ge=0, description="Seconds a lost child's worker has to report before we do."
     )
 
+    abandoned_after: float = Field(
+        default=7 * 86_400.0,
+        ge=0,
+        description="Seconds after which a run that waits without a sign of it is abandoned; 0: never.",
+    )
+
     # Store
     retention_days: float = Field(default=30.0, gt=0, description="Days a run is kept.")
     retention_failed_days: float = Field(

@@ -167,6 +167,16 @@ class StoreSink:
         assert self._lease is not None
         store.forget_writers(self._lease, writers)
 
+    def tell(self, events: Sequence[Event], now: float) -> None:
+        """Store events that are in no journal: what this shipper found in the store itself.
+
+        Raises:
+            StaleWrite: another shipper holds the lease.
+        """
+        store = self._opened()
+        assert self._lease is not None
+        store.ingest(self._lease, events, {}, limits=self.limits, now=now)
+
     def sever(self) -> None:
         """Break the connections."""
         store = self._store or self._opening

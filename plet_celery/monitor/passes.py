@@ -1,6 +1,6 @@
 """One pass: look at everything, write what has become of alerts, tell who is to be told.
 
-    lease ─► sweep ─► checks, promises, rules ─► judgements ─► alerts (rows) ─► deliveries ─► ping
+    lease ─► checks, promises, rules ─► judgements ─► alerts (rows) ─► deliveries ─► ping
 
 One at a time, by a lease in the store. Each step may be the last: what was written before it stays, what
 was not is found again by the next pass. A step that fails does not keep the others from their work, but
@@ -72,8 +72,6 @@ class Steps:
     """`(now, seconds)`: send what waits."""
     ping: Callable[[bool], object]
     """`(complete)`: the dead man's switch."""
-    sweep: Callable[[WatchLease, float], int] = lambda lease, now: 0
-    """`(lease, now)`: mark runs that were never heard of again; how many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +186,6 @@ class _Pass:
         no_results: Sequence[CheckResult] = ()
         no_judgements: Sequence[Judgement] = ()
         no_changes: Sequence[Change] = ()
-        abandoned = self._step("sweep", 0, lambda: steps.sweep(self._lease, self._now))
         results = self._step("check", no_results, lambda: steps.check(self._now, budget))
         self._step("keep_checks", None, lambda: steps.keep_checks(self._lease, results, self._now))
         promised = self._step("promise", no_judgements, lambda: steps.promise(self._lease, self._now))
@@ -206,7 +203,6 @@ class _Pass:
             "judgements": len(judgements),
             "broken": sum(1 for one in judgements if one.verdict is Verdict.BROKEN),
             "changes": sum(1 for one in changes if one.kind),
-            "abandoned": abandoned,
             "delivered": sent.delivered,
             "undelivered": sent.failed,
             "dropped": sent.dropped,

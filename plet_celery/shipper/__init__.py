@@ -15,6 +15,7 @@ held has to end before it loads a database library.
 | `roster` | who writes into the journal, and who is gone |
 | `losses` | attempts whose writer died |
 | `neighbours` | other hosts that fell silent |
+| `forsaken` | runs that wait for ever |
 | `passing` | passes of the monitor, where nobody else does them |
 | `segments` | fsync, retirement and quarantine of segments |
 | `takeover` | replacing the lock of a frozen holder |

@@ -21,6 +21,7 @@ from plet_celery.shipper.asks import Asks
 from plet_celery.shipper.bell import Bell
 from plet_celery.shipper.config import ShipperConfig
 from plet_celery.shipper.crew import make_crew
+from plet_celery.shipper.forsaken import ForsakenRuns
 from plet_celery.shipper.hostfacts import host_facts
 from plet_celery.shipper.housekeeping import Housekeeping
 from plet_celery.shipper.loops import Hooks, eased
@@ -113,6 +114,9 @@ class Shipper:
             self._journal.journal_id,
             lost_after=config.settings.host_lost_after,
             fence=lock.still_mine,
+        )
+        self._forsaken = ForsakenRuns(
+            self._crew.store_sink, after=config.settings.abandoned_after, fence=lock.still_mine
         )
         self._housekeeping = Housekeeping(
             config.journal,
@@ -270,6 +274,7 @@ class Shipper:
             self._crew.store_sink.beat(untold, time.time())
         self._tell_losses(positions, losers)
         self._neighbours.look(time.monotonic())
+        self._forsaken.look(time.monotonic())
 
     def _say_goodbye(self) -> None:
         """Nobody writes and nothing is left: then silence is no sign of trouble."""

@@ -154,7 +154,7 @@ def _of_face(row: RunRow, doc: RunDoc, face: AttemptState | None) -> dict[str, A
         "result": end.data.get("result") if end is not None else None,
         "args": told.get("args"),
         "kwargs": told.get("kwargs"),
-        "reason": _upstream_reason(upstream) if upstream is not None else merge.reason_of(end),
+        "reason": _reason(row, doc, upstream, end),
     }
 
 
@@ -283,8 +283,12 @@ def _is_upstreams(row: RunRow, doc: RunDoc, end: End | None) -> bool:
     return doc.upstream is not None and row.state == "failed" and (end is None or end.state != "failed")
 
 
-def _upstream_reason(upstream: End) -> str:
-    return f"an earlier step failed: {upstream.data.get('upstream')}"[:300]
+def _reason(row: RunRow, doc: RunDoc, upstream: End | None, end: End | None) -> str | None:
+    if row.state == "abandoned" and doc.abandoned is not None:
+        return merge.reason_of(doc.abandoned)
+    if upstream is not None:
+        return f"an earlier step failed: {upstream.data.get('upstream')}"[:300]
+    return merge.reason_of(end)
 
 
 def _error(end: End | None) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ _NO_ROW: Final = frozenset(
     {
         events.RUN_QUEUED,
         events.RUN_STARTED,
+        events.RUN_ABANDONED,
         events.STAGE_PLANNED,
         events.STAGE_STARTED,
         events.STAGE_PROGRESSED,

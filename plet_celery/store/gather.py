@@ -34,6 +34,7 @@ class Batch:
     """Task ids that are longer than their key."""
     queued: dict[str, list[Event]] = field(default_factory=dict)
     upstream: dict[str, list[Event]] = field(default_factory=dict)
+    abandoned: dict[str, list[Event]] = field(default_factory=dict)
     reports: dict[str, list[Event]] = field(default_factory=dict)
     """Ends that name no attempt."""
     drops: dict[str, list[Event]] = field(default_factory=dict)
@@ -51,7 +52,10 @@ class Batch:
     def rich_runs(self) -> set[str]:
         """Return the runs of which there is more than starts and ends."""
         owned: tuple[Owned, ...] = (self.stages, self.logs, self.measures, self.rows)
-        told = (self.full_ids, self.queued, self.upstream, self.reports, self.drops, self.metadata)
+        told = (
+            *(self.full_ids, self.queued, self.upstream, self.abandoned),
+            *(self.reports, self.drops, self.metadata),
+        )
         return {*(run for some in owned for run, _ in some), *(run for some in told for run in some)}
 
 
@@ -117,6 +121,8 @@ def _add_detail(batch: Batch, owner: Owner, event: Event) -> None:
 def _add_to_run(batch: Batch, run: str, event: Event) -> None:
     if event.kind == events.RUN_QUEUED:
         batch.queued.setdefault(run, []).append(event)
+    elif event.kind == events.RUN_ABANDONED:
+        batch.abandoned.setdefault(run, []).append(event)
     elif event.kind in END_STATES and "upstream" in event.data:
         batch.upstream.setdefault(run, []).append(event)
     elif eventrows.has_row(event):

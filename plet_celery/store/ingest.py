@@ -150,6 +150,8 @@ class Ingest:
             settle.fold_queued(works[run].doc, found)
         for run, found in batch.upstream.items():
             settle.fold_upstream(works[run].doc, found)
+        for run, found in batch.abandoned.items():
+            settle.fold_abandoned(works[run].doc, found)
         for run, found in batch.reports.items():
             work = works[run]
             work.doc.reports = True
@@ -174,7 +176,7 @@ class Ingest:
 
     def _exists(self, work: RunWork) -> bool:
         doc = work.doc
-        return bool(work.attempts) or (doc.queued or doc.upstream or doc.told_at) is not None
+        return bool(work.attempts) or (doc.queued or doc.upstream or doc.abandoned or doc.told_at) is not None
 
     def _view(self, one: AttemptWork) -> None:
         if one.state is not None:

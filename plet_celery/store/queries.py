@@ -242,6 +242,9 @@ def _own_events(row: RunRow, rows: Sequence[Any]) -> list[EventRow]:
     if doc.upstream is not None:
         kind, stamp, data = doc.upstream.kind, doc.upstream.stamp, doc.upstream.data
         found.append(_event(run, None, kind, stamp, data, {stamp[1]: doc.upstream_by or ""}))
+    if doc.abandoned is not None:
+        kind, stamp, data = doc.abandoned.kind, doc.abandoned.stamp, doc.abandoned.data
+        found.append(_event(run, None, kind, stamp, data, {stamp[1]: doc.abandoned_by or ""}))
     for one in rows:
         state = state_of(one.doc)
         writers = {writer[:8]: writer for writer in state.seen}

@@ -22,6 +22,8 @@ DAY: Final = 86_400.0
 OPEN: Final = frozenset({RunState.QUEUED.value, RunState.RUNNING.value, RunState.RETRYING.value})
 """States of a run that may still change by themselves; every other one is an end."""
 
+_WAITING: Final = frozenset({RunState.QUEUED.value, RunState.RETRYING.value})
+
 REAL: Final = 0
 STARTED_UNSEEN: Final = 1
 """A placeholder: its start was told by the main process only."""
@@ -65,6 +67,10 @@ class RunDoc(msgspec.Struct, omit_defaults=True):
     """The writer of `queued`: its stamp has the start of the id only."""
     upstream_by: str | None = None
     """The writer of `upstream`."""
+    abandoned: End | None = None
+    """The newest word that the run waits, and was never heard of again."""
+    abandoned_by: str | None = None
+    """The writer of `abandoned`."""
     reports: bool = False
     """Ends that name no attempt lie among the events."""
     told_at: float | None = None
@@ -145,13 +151,16 @@ def by_start(views: Iterable[View]) -> list[View]:
     return sorted(views, key=_start_order)
 
 
-def run_state(queued: bool, attempts: Sequence[View], upstream: float | None) -> str:
+def run_state(
+    queued: bool, attempts: Sequence[View], upstream: float | None, abandoned: float | None = None
+) -> str:
     """Return a run's state.
 
     Args:
         queued: a `run.queued` is known.
         attempts: all of them, by start.
         upstream: when a failure of an earlier chain step ended this run, if one did.
+        abandoned: when it was last said that the run waits and was never heard of again.
 
     Any success counts for good; else the last attempt decides. `self.replace` ends its attempt with
     Ignore and the id goes on elsewhere: running. See docs/run-states.md.
@@ -161,6 +170,13 @@ def run_state(queued: bool, attempts: Sequence[View], upstream: float | None) ->
             return "succeeded"
     if upstream is not None and not any(a.state == "running" or a.started_at > upstream for a in attempts):
         return "failed"
+    state = _last_state(attempts)
+    # It says nothing of an attempt that began later, nor of one that is known by now to have gone on.
+    waits = state in _WAITING and not any(attempt.started_at > (abandoned or 0.0) for attempt in attempts)
+    return "abandoned" if abandoned is not None and waits else state
+
+
+def _last_state(attempts: Sequence[View]) -> str:
     if not attempts:
         return "queued"
     last = attempts[-1]
@@ -215,10 +231,15 @@ def make_row(
 
     `place` is its place among the changes: journal id, change_seq, version.
     """
-    upstream = doc.upstream
-    state = run_state(doc.queued is not None, attempts, upstream.stamp[0] if upstream else None)
+    upstream, abandoned = doc.upstream, doc.abandoned
+    state = run_state(
+        doc.queued is not None,
+        attempts,
+        upstream.stamp[0] if upstream else None,
+        abandoned.stamp[0] if abandoned else None,
+    )
     view, facts = face_of(attempts), _facts(doc, first)
-    started, ended = started_at(attempts), _ended_at(state, view, upstream)
+    started, ended = started_at(attempts), _ended_at(state, view, upstream, abandoned)
     queued_at = doc.queued.stamp[0] if doc.queued is not None else merge.moment(facts.get("queued_at"))
     return RunRow(
         run,
@@ -290,6 +311,14 @@ def fold_upstream(doc: RunDoc, found: Iterable[Event]) -> None:
         end = merge.end_of(event)
         if doc.upstream is None or end.stamp > doc.upstream.stamp:
             doc.upstream, doc.upstream_by = end, event.writer
+
+
+def fold_abandoned(doc: RunDoc, found: Iterable[Event]) -> None:
+    """Keep the newest word that the run was never heard of again; of several who say so, one."""
+    for event in found:
+        end = merge.end_of(event)
+        if doc.abandoned is None or end.stamp > doc.abandoned.stamp:
+            doc.abandoned, doc.abandoned_by = end, event.writer
 
 
 def run_key(run: str) -> str:
@@ -372,9 +401,11 @@ def _created_at(queued_at: float | None, attempts: Sequence[View], other: float 
     return min(queued_at, started)
 
 
-def _ended_at(state: str, face: View | None, upstream: End | None) -> float | None:
+def _ended_at(state: str, face: View | None, upstream: End | None, abandoned: End | None) -> float | None:
     if state in OPEN:
         return None
+    if state == "abandoned" and abandoned is not None:
+        return abandoned.stamp[0]
     if upstream is not None and state == "failed" and (face is None or face.started_at <= upstream.stamp[0]):
         return upstream.stamp[0]
     return face.ended_at if face is not None else None

@@ -41,7 +41,6 @@ class Recorder:
 
     def steps(self) -> Steps:
         return Steps(
-            sweep=self._sweep,
             check=self._check,
             keep_checks=self._keep,
             promise=self._promise,
@@ -56,10 +55,6 @@ class Recorder:
         self.done.append(name)
         if now is not None:
             self.nows.add(now)
-
-    def _sweep(self, lease: WatchLease, now: float) -> int:
-        self._note("sweep", now)
-        return 3
 
     def _check(self, now: float, seconds: float) -> Sequence[CheckResult]:
         self._note("check", now)
@@ -95,7 +90,7 @@ class Recorder:
         self.pings.append(complete)
 
 
-IN_ORDER = ["sweep", "check", "keep_checks", "promise", "rule", "alert", "keep", "deliver", "ping"]
+IN_ORDER = ["check", "keep_checks", "promise", "rule", "alert", "keep", "deliver", "ping"]
 
 
 def _fail(error: BaseException) -> Callable[..., Any]:
@@ -124,14 +119,13 @@ def test_its_summary_lies_in_the_store(store: Store) -> None:
     last = watching.last_pass(store)
     assert last.has_app
     assert last.age is not None
-    facts = {"caller", "owner", "checks", "judgements", "broken", "abandoned", "delivered", "undelivered"}
+    facts = {"caller", "owner", "checks", "judgements", "broken", "delivered", "undelivered"}
     assert {name: last.doc[name] for name in facts} == {
         "caller": "command",
         "owner": "test",
         "checks": {"ok": 1},
         "judgements": 2,
         "broken": 1,
-        "abandoned": 3,
         "delivered": 2,
         "undelivered": 1,
     }
@@ -184,7 +178,7 @@ def test_of_ten_monitors_that_race_one_passes(tmp_path: Path) -> None:
     assert sorted(steps for _, steps in done) == [[]] * 9 + [IN_ORDER]
 
 
-@pytest.mark.parametrize("name", ["sweep", "check", "keep_checks", "promise", "rule", "keep", "deliver"])
+@pytest.mark.parametrize("name", ["check", "keep_checks", "promise", "rule", "keep", "deliver"])
 def test_a_step_that_fails_keeps_no_other_from_its_work(store: Store, name: str) -> None:
     seen = Recorder()
     steps = replace(seen.steps(), **{name: _fail(ValueError("broken"))})
@@ -248,7 +242,7 @@ def test_whoever_was_overtaken_writes_nothing_more(store: Store) -> None:
     outcome = run_pass(store, replace(seen.steps(), check=freeze), CALLER, now=NOW)
 
     assert outcome.ended is Ended.FENCED
-    assert seen.done == ["sweep"]
+    assert seen.done == []
     assert other.done == IN_ORDER
     assert watching.last_pass(store).owner == "other"
 
@@ -263,7 +257,7 @@ def test_a_step_that_is_fenced_ends_the_pass(store: Store) -> None:
     assert seen.pings == []
 
 
-@pytest.mark.parametrize("after", range(8))
+@pytest.mark.parametrize("after", range(7))
 def test_a_pass_that_is_asked_to_end_stops_between_two_steps(store: Store, after: int) -> None:
     seen = Recorder()
 
@@ -276,7 +270,7 @@ def test_a_pass_that_is_asked_to_end_stops_between_two_steps(store: Store, after
 
 
 @pytest.mark.parametrize(
-    "name", ["sweep", "check", "keep_checks", "promise", "rule", "alert", "keep", "deliver", "ping"]
+    "name", ["check", "keep_checks", "promise", "rule", "alert", "keep", "deliver", "ping"]
 )
 def test_a_pass_that_is_killed_is_taken_up_by_the_next(tmp_path: Path, name: str) -> None:
     new_store(tmp_path).close()

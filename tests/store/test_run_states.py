@@ -67,6 +67,8 @@ class Story:
             teller.tell(self._shared["producer"], events.RUN_QUEUED, RUN, None, **facts)
         elif step == "step before fails":
             teller.end(main, events.RUN_FAILED, RUN, None, upstream="other", error=ERROR)
+        elif step == "never heard of again":
+            teller.tell(self._shared["shipper"], events.RUN_ABANDONED, RUN, None, by="shipper", reason="…")
         elif step.startswith("main: "):
             name, verb = _attempt_of(step.removeprefix("main: "))
             kind, data = MAINS[verb]
@@ -122,7 +124,7 @@ def test_the_state_of_the_page_is_the_state_in_the_store(kept_store: Store, case
 
 
 def test_the_page_has_every_state_that_events_can_give() -> None:
-    told = {state.value for state in END_STATES.values()} | {"queued", "running"}
+    told = {state.value for state in END_STATES.values()} | {"queued", "running", "abandoned"}
 
     assert {case.state for case in cases()} == told
     assert len({case.name for case in cases()}) == len(cases()) >= 18
