@@ -6,6 +6,7 @@ app, its imports and its environment are gone by then. The configuration goes al
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -56,7 +57,7 @@ def ship(ctx: click.Context, *, replace: bool, until_drained: bool, timeout: flo
     """
     if timeout is not None and not until_drained:
         raise Wrong("--timeout goes with --until-drained; a signal's drain is bounded by plet_drain_timeout")
-    places = _places(ctx)
+    app, places = _places(ctx)
     make_home(places.home)
     refuse_others_home(places.home, embedded_store=places.database_url == default_database_url(places.home))
     open_journal(places.journal)
@@ -72,11 +73,20 @@ def ship(ctx: click.Context, *, replace: bool, until_drained: bool, timeout: flo
         err=True,
     )
     wish = {"replace": replace, "until_drained": until_drained, "timeout": timeout}
-    become_shipper(document_of(places) | {"foreground": wish})
+    become_shipper(document_of(places, app) | {"foreground": wish})
 
 
-def document_of(places: Places) -> dict[str, Any]:
-    """Return what a shipper needs to know, as `plet.shipper_config()` does; it holds secrets."""
+def document_of(places: Places, app: Any = None) -> dict[str, Any]:
+    """Return what a shipper needs to know, as `plet.shipper_config()` does; it holds secrets.
+
+    Args:
+        app: the project's app, where it is named: without it passes of the monitor that are done from there
+            know neither broker nor promises.
+    """
+    plet: Any = None if app is None else importlib.import_module("plet_celery.plet").plet_of(app)
+    if plet is not None:
+        found: dict[str, Any] = plet.shipper_config()
+        return found
     return {
         "settings": json.loads(settings_to_json(places.settings)),
         "journal": str(places.journal),
@@ -105,10 +115,12 @@ def become_shipper(document: dict[str, Any]) -> None:
     )
 
 
-def _places(ctx: click.Context) -> Places:
+def _places(ctx: click.Context) -> tuple[Any, Places]:
+    """Return the app, where one is named, and where its things live."""
     root = ctx.find_root()
     if ctx.obj is not None and ("app" not in root.params or root.params.get("app") is not None):
-        return Project.of(ctx).places
+        project = Project.of(ctx)
+        return project.app, project.places
     settings = load_settings({})
     if settings.home is None:
         raise Wrong(
@@ -118,7 +130,7 @@ def _places(ctx: click.Context) -> Places:
     home = Path(settings.home).expanduser().absolute()
     secret = settings.database_url
     url = secret.get_secret_value() if secret else default_database_url(home)
-    return Places(settings, home, journal_directory(home), url, False)
+    return None, Places(settings, home, journal_directory(home), url, False)
 
 
 def _in_memory(content: bytes) -> int:

@@ -15,7 +15,7 @@ from waiting import wait_until
 from webhooks import Receiver, receiving
 
 from plet_celery.errors import PletError
-from plet_celery.store import alerting, alertlists, open_store, queries, watching
+from plet_celery.store import alerting, alertlists, health, open_store, queries, watching
 from plet_celery.store.watching import LastPass
 from plet_celery.watchfacts import Alert, AlertState
 
@@ -190,6 +190,22 @@ def test_a_worker_that_never_had_a_beat_is_watched(make_live: MakeLive) -> None:
     live.worker("-c", "1", app="monitorapp")
 
     _await(live, lambda: _passed_by(live, "shipper"))
+
+
+def test_a_shipper_of_a_command_knows_the_broker(make_live: MakeLive) -> None:
+    """It is started with the app's name, so its passes can ask what the app is wired to."""
+    live = make_live(PLET_SHIPPER="external")
+    words = [sys.executable, "-m", "celery", "-A", "monitorapp", "plet", "ship"]
+    with (live.folder / "ship.log").open("wb") as output:
+        ship = subprocess.Popen(words, env=live.env, cwd=live.folder, stdout=output, stderr=output)
+    live.processes.append(ship)
+
+    _await(live, lambda: _passed_by(live, "shipper"))
+
+    levels = {row.result.name: row.result.level for row in health.list_health(live.store())}
+    assert levels["broker"] == "ok"
+    ship.terminate()
+    assert ship.wait(PATIENCE) == 0
 
 
 def test_with_the_monitor_off_nothing_is_installed(make_live: MakeLive) -> None:
