@@ -18,6 +18,7 @@ from stacks import Terminal, environment, processes_of
 from waiting import wait_until
 
 from plet_celery.embedded.valkey import Valkey
+from plet_celery.store import open_store, watching
 
 pytestmark = pytest.mark.slow
 
@@ -390,3 +391,19 @@ def test_sigterm_is_an_ordinary_end_of_an_idle_stack(project: Path) -> None:
         os.kill(process.pid, signal.SIGTERM)
 
         assert process.wait(60) == 0
+
+
+def test_passes_of_the_monitor_happen_by_its_beat(project: Path) -> None:
+    with (project / "proj.py").open("a") as file:
+        file.write("app.conf.plet_monitor_interval = 1\n")
+    store = open_store(f"sqlite:///{project / '.plet' / 'plet.db'}", read_only=True)
+
+    def passed_by_beat() -> bool:
+        return watching.last_pass(store).doc.get("caller") == "beat"
+
+    with going(project, "--no-web") as process:
+        await_line(process, "up; Ctrl-C ends it")
+        wait_until(passed_by_beat, 90)
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    store.close()
