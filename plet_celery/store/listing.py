@@ -10,7 +10,7 @@ import binascii
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -27,7 +27,7 @@ from plet_celery.store.columns import (
     asked,
 )
 from plet_celery.store.engine import prefer_indexes
-from plet_celery.store.probing import STATES, Filters, Key, Place, begins, in_time_order, probes
+from plet_celery.store.probing import STATES, Filters, Key, Older, Place, begins, in_time_order, probes
 from plet_celery.store.records import Page, Run
 from plet_celery.store.schema import Tables
 from plet_celery.store.store import Store
@@ -54,6 +54,7 @@ def list_runs(
     since: float | None = None,
     until: float | None = None,
     canvas: str | None = None,
+    older: Sequence[Older] | None = None,
     limit: int = 20,
     after: str | None = None,
     before: str | None = None,
@@ -73,6 +74,7 @@ def list_runs(
         since: created (queued, else started) at this time or later, seconds since the epoch.
         until: created before this time.
         canvas: the key that the runs of one canvas share.
+        older: only runs that any of these names: what a promise says of tasks, looked up by index.
         limit: at most 500.
         after: the `next` of the page before.
         before: the `previous` of the page behind.
@@ -80,7 +82,7 @@ def list_runs(
     Raises:
         PletError: `after` or `before` is no cursor, or both are given.
     """
-    limit, place = max(1, min(limit, LIMIT_MAX)), _place(after, before)
+    limit, place = max(1, min(limit, LIMIT_MAX)), place_of(after, before)
     wanted = Filters(
         states=tuple(dict.fromkeys(states)),
         tenant=asked(tenant, TENANT_MAX) if tenant is not None else None,
@@ -94,12 +96,15 @@ def list_runs(
     )
     with store.reading() as connection:
         but, keys = frozenset(without), None
-        if but and task is None and not search and wanted._replace(since=None, until=None) == Filters():
+        is_plain = task is None and not search and older is None
+        if but and is_plain and wanted._replace(since=None, until=None) == Filters():
             keys = _newest_but(connection, store.tables, wanted, but, place, limit + 1)
         if keys is None:
             some = expanded(connection, store.tables, wanted, but, task, search)
+            if older is not None:
+                some = _older(some, older)
             keys = newest_keys(connection, store.tables, some, place, limit + 1)
-        page = _page(keys, place, limit)
+        page = page_of(keys, place, limit)
         page.items = assemble.runs_by_id(connection, store.tables, [key[1] for key in keys[:limit]])
     if place is not None and place.newer:
         page.items.reverse()
@@ -136,10 +141,10 @@ def _newest_but(
     return keys[:limit] if len(keys) >= limit or len(rows) < limit + _SKIPPED_MAX else None
 
 
-def _page(keys: Sequence[Key], place: Place | None, limit: int) -> Page[Run]:
+def page_of(keys: Sequence[Key], place: Place | None, limit: int) -> Page[Any]:
     """Return an empty page with its cursors; `keys` has one more than the page where there are more."""
     shown, more = keys[:limit], len(keys) > limit
-    page: Page[Run] = Page(items=[])
+    page: Page[Any] = Page(items=[])
     if place is not None and place.newer:
         page.previous = _cursor(shown[-1]) if more else None
         page.next = _cursor(shown[0] if shown else place.key)
@@ -177,6 +182,17 @@ def expanded(
         yield wanted._replace(tasks=tuple(one for one in named if tasks is None or one in tasks))
 
 
+def _older(some: Iterable[Filters], older: Sequence[Older]) -> Iterator[Filters]:
+    """Yield what passes any of `some` and any of `older`."""
+    for wanted in some:
+        for one in older:
+            tasks = tuple(t for t in one.tasks if wanted.tasks is None or t in wanted.tasks)
+            states = tuple(s for s in one.states if not wanted.states or s in wanted.states)
+            if tasks and states:
+                until = one.until if wanted.until is None else min(wanted.until, one.until)
+                yield wanted._replace(tasks=tasks, states=states, until=until)
+
+
 def _tasks(connection: Connection, tables: Tables, task: str) -> tuple[str, ...]:
     if not task.endswith("*"):
         return (asked(task, TASK_MAX),)
@@ -206,7 +222,12 @@ def _cursor(key: Key) -> str:
     return base64.urlsafe_b64encode(json.dumps(key).encode()).decode().rstrip("=")
 
 
-def _place(after: str | None, before: str | None) -> Place | None:
+def place_of(after: str | None, before: str | None) -> Place | None:
+    """Return where a page begins; None: with the newest row.
+
+    Raises:
+        PletError: `after` or `before` is no cursor, or both are given.
+    """
     if after is not None and before is not None:
         raise PletError("a page lies after a run or before one; give one of both cursors")
     if before is not None:

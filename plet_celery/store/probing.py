@@ -59,6 +59,14 @@ class Filters(NamedTuple):
     digest_prefix: str | None = None
 
 
+class Older(NamedTuple):
+    """Runs of these tasks, in these states, that were created before a time."""
+
+    tasks: tuple[str, ...]
+    states: tuple[str, ...]
+    until: float
+
+
 class Probe(NamedTuple):
     """One statement, put together once for all states and tasks, and the values of one of them.
 
