@@ -37,6 +37,16 @@ _LOOKS: Final = {
     "abandoned": Look("–", "-", "magenta"),
     "planned": Look("○", "o", "dim"),
     "skipped": Look("⤼", ">", "dim"),
+    # Of alerts and promises
+    "firing": Look("▲", "!", "red"),
+    "pending": Look("◔", "o", "yellow"),
+    "resolved": Look("✔", "+", "green"),
+    "ended": Look("✔", "+", "dim"),
+    "silenced": Look("‖", "|", "dim"),
+    "broken": Look("✖", "x", "red"),
+    "kept": Look("✔", "+", "green"),
+    "no_data": Look("?", "?", "magenta"),
+    "late": Look("⏰", "!", "red"),
 }
 _UNKNOWN: Final = Look("·", ".", "dim")
 
@@ -45,7 +55,7 @@ ENDS: Final = frozenset(map(str, RunState)) - {RunState.QUEUED, RunState.RUNNING
 
 
 def look(state: str) -> Look:
-    """Return how a run's or stage's state is shown; a state of a newer version gets a neutral look."""
+    """Return how a state of a run, stage, alert or promise is shown; one of a newer version, neutrally."""
     return _LOOKS.get(state, _UNKNOWN)
 
 

@@ -83,6 +83,21 @@ def short_span(seconds: float | None) -> str:
     return f"{total // _DAY}d{total // _HOUR % 24:02}h"
 
 
+def about(seconds: float) -> str:
+    """Return a length of time in the words of a promise: `40 s`, `4 min`, `3 h 10 min`, `2 d 3 h`."""
+    total = max(0, int(seconds))
+    days, hours, minutes = total // _DAY, total // _HOUR % 24, total // _MINUTE % 60
+    parts = [(days, "d"), (hours, "h"), (minutes, "min")] if total >= _MINUTE else [(total, "s")]
+    parts = parts[next((at for at, (number, _) in enumerate(parts) if number), 0) :]
+    # Two units say enough, and a zero says nothing.
+    return " ".join(f"{number} {unit}" for number, unit in parts[:2] if number) or "0 s"
+
+
+def left_or_late(seconds: float) -> str:
+    """Return how far off a promised time is: `4 min left`, or behind it `late by 3 min`."""
+    return f"{about(seconds)} left" if seconds >= 0 else f"late by {about(-seconds)}"
+
+
 def size(count: float) -> str:
     """Return bytes for people: `812 B`, `3.4 MiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -115,11 +115,12 @@ class Costly:
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, tuple[Any, float]] = OrderedDict()
 
-    def ask(self, key: Hashable, make: Callable[[], T]) -> T:
+    def ask(self, key: Hashable, make: Callable[[], T], *, most: float = COSTLY_SECONDS) -> T:
         """Return what `make` returned for this key, for so long as its cost says.
 
         Args:
             key: all that the answer depends on, the viewer's tenants among it.
+            most: seconds after which it is asked again, whatever it costs.
         """
         with self._lock:
             found = self._kept.get(key)
@@ -129,7 +130,7 @@ class Costly:
             return kept
         made = make()
         now = self._clock()
-        until = now + min(COSTLY_SECONDS, COST_SHARE * (now - began))
+        until = now + min(most, COST_SHARE * (now - began))
         with self._lock:
             self._kept.pop(key, None)
             self._kept[key] = (made, until)

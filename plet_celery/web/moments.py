@@ -19,12 +19,12 @@ from tornado.escape import xhtml_escape
 
 from plet_celery.store.records import iso
 from plet_celery.terminal.look import look
-from plet_celery.terminal.text import Clock, span
+from plet_celery.terminal.text import Clock, left_or_late, span
 from plet_celery.terminal.text import size as size_of
 
 ZONES: Final = ("utc", "server", "browser")
 _TOKEN: Final = secrets.token_hex(4)
-_PLACEHOLDER: Final = re.compile(f"\x00{_TOKEN}(ago|both|time|full|for|now)(-?[0-9.e+-]+)\x00")
+_PLACEHOLDER: Final = re.compile(f"\x00{_TOKEN}(ago|both|time|full|for|now|due|hm)(-?[0-9.e+-]+)\x00")
 _OTHERS: Final = re.compile("[^a-z_]")
 _CONTROL: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
@@ -61,6 +61,8 @@ def fill(html: str, reader: Reader) -> str:
         "full": clock.full,
         "for": lambda since: span(max(0.0, reader.now - since), whole=True),
         "now": lambda _: clock.full(reader.now),
+        "hm": lambda at: clock.time(at)[:-3],
+        "due": lambda at: left_or_late(at - reader.now),
     }
 
     def word(found: re.Match[str]) -> str:
@@ -76,7 +78,7 @@ def time_html(at: float | None, form: str = "both") -> str:
     """Return a point in time: `3m ago · 14:02:11 UTC`; a dash where there is none.
 
     Args:
-        form: `both`, `ago`, `time` (of day) or `full` (with date and zone).
+        form: `both`, `ago`, `time` (of day), `hm` (without seconds) or `full` (with date and zone).
     """
     if not _is_number(at):
         return '<span class="plet-none">–</span>'
@@ -100,6 +102,16 @@ def elapsed_html(since: float | None) -> str:
     if not _is_number(since):
         return '<span class="plet-none">–</span>'
     return f'<time class="plet-elapsed" data-plet="for" datetime="{iso(since)}">{_mark("for", since)}</time>'
+
+
+def due_html(at: float | None) -> str:
+    """Return how much time is left until something is due: `4 min left`, then `late by 3 min`."""
+    if not _is_number(at):
+        return '<span class="plet-none">–</span>'
+    return (
+        f'<time class="plet-left" data-plet="due" datetime="{iso(at)}" title="{_mark("full", at)}">'
+        f"{_mark('due', at)}</time>"
+    )
 
 
 def duration(seconds: float | None) -> str:
@@ -174,6 +186,7 @@ WORDS: Final[dict[str, Any]] = {
     "time_html": time_html,
     "ago_html": ago_html,
     "elapsed_html": elapsed_html,
+    "due_html": due_html,
     "now_html": now_html,
     "duration": duration,
     "state_html": state_html,
