@@ -80,7 +80,7 @@ class Judgement:
     verdict: Verdict
     severity: Severity = Severity.WARNING
     pending_for: float = 0.0
-    """Seconds it has to be broken before the alert fires (`for`)."""
+    """Seconds that passes have to see it broken before the alert fires (`for`)."""
     keep_firing_for: float = 0.0
     """Seconds it has to be kept before the alert resolves."""
     since: float | None = None

@@ -169,8 +169,8 @@ class _Episode:
         turned = self._alert.doc.kept_since is not None
         self._note(kept_since=None)
         if not self._is_firing:
-            begun = min(self._alert.pending_at, judgement.since if judgement.since is not None else self._now)
-            if self._now - begun >= judgement.pending_for:
+            # From when a pass saw it, not from `since`: a service that was off for the night is no news.
+            if self._now - self._alert.pending_at >= judgement.pending_for:
                 self._fire()
             return
         if rose:

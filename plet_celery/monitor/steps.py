@@ -102,7 +102,15 @@ class Equipment:
         return self._found.judgements
 
     def _rule(self, results: Sequence[CheckResult], now: float) -> Sequence[Judgement]:
-        return ruling.rule(self._reader, results, book=Rulebook(self._config.settings.rules), now=now)
+        config = self._config
+        return ruling.rule(
+            self._reader,
+            results,
+            book=Rulebook(config.settings.rules),
+            now=now,
+            timetable=config.celery.get("timetable") or (),
+            sampled=config.settings.sample,
+        )
 
     def _alert(
         self, lease: WatchLease, judgements: Sequence[Judgement], failed: Sequence[str], now: float

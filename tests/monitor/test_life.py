@@ -48,17 +48,14 @@ def test_it_is_pending_for_its_time_and_then_fires() -> None:
     assert watch.alert.pending_at == START
 
 
-def test_it_waits_no_longer_where_it_is_known_to_be_broken_for_long() -> None:
+@pytest.mark.parametrize("since", [START - 86_400, START + 900])
+def test_it_waits_from_when_a_pass_saw_it_whatever_its_evidence_says(since: float) -> None:
     watch = Watch()
 
-    assert watch.at(0, broken(pending_for=600, since=START - 600)) == ["pending", "fired"]
-
-
-def test_evidence_from_the_future_does_not_make_it_wait_longer() -> None:
-    watch = Watch()
-    watch.at(0, broken(pending_for=60, since=START + 900))
-
-    assert watch.at(60, broken(pending_for=60, since=START + 900)) == ["fired"]
+    assert watch.at(0, broken(pending_for=60, since=since)) == ["pending"]
+    assert watch.at(59, broken(pending_for=60, since=since)) == []
+    assert watch.at(60, broken(pending_for=60, since=since)) == ["fired"]
+    assert watch.alert.doc.since == since
 
 
 def test_pending_and_kept_again_ends_and_nobody_is_told() -> None:
