@@ -27,7 +27,7 @@ from plet_celery.objectives import (
 )
 from plet_celery.store.evidence import NEWEST_MAX, Ended
 from plet_celery.store.promiserows import Due, Kept, Memory, Promise
-from plet_celery.store.tallies import NOTHING, Tally, hour_of
+from plet_celery.store.tallies import HOUR, NOTHING, Tally, hour_of
 from plet_celery.watchfacts import Judgement, Severity, Verdict
 
 RUNS_MAX: Final = 20
@@ -90,7 +90,7 @@ def assess(snapshot: Snapshot, *, now: float) -> Assessment:
             since = finding.since if finding.since is not None and finding.since > begun_at(one) else now
         is_changed = (state, since, memory) != (one.state, one.since, one.memory)
         is_told = state != one.state or finding.verdict is Verdict.BROKEN or bool(mine)
-        if is_changed and (is_told or _has_to_be_kept(one.memory, memory, now)):
+        if (is_changed and (is_told or _has_to_be_kept(one.memory, memory, now))) or _is_old(one, now):
             memory = msgspec.structs.replace(memory, kept_at=now)
             promises.append(_with(one, state, since, memory))
         extra |= _canvas_tallies(one, snapshot, extra)
@@ -194,6 +194,12 @@ def _memory(one: Promise, snapshot: Snapshot, finding: Finding, now: float) -> M
     if isinstance(objective, MaxRuntime) and objective.scope == "canvas":
         changes["canvases"] = _deadlines(one, objective, snapshot)
     return msgspec.structs.replace(one.memory, **changes)
+
+
+def _is_old(one: Promise, now: float) -> bool:
+    """Tell whether the row says since long that it was judged: passes must not seem left out."""
+    kept_at = one.memory.kept_at
+    return kept_at is None or now - kept_at >= HOUR / 2
 
 
 def _has_to_be_kept(before: Memory, memory: Memory, now: float) -> bool:

@@ -13,33 +13,27 @@ from typing import Any, Final
 from sqlalchemy.engine import Connection
 
 from plet_celery.monitor import dues
+from plet_celery.monitor.counting import count_ends
 from plet_celery.monitor.dues import Asked, Window
 from plet_celery.objectives import (
-    P95,
     FinishBy,
     Freshness,
     MaxRuntime,
     MaxWait,
     Objective,
     StartBy,
-    SuccessRate,
     as_seconds,
 )
 from plet_celery.store import evidence, promiserows, tallies
 from plet_celery.store.columns import TASK_MAX, asked
 from plet_celery.store.evidence import Ended, Happened, OpenCanvas, OpenRun, OpenRuns
 from plet_celery.store.promiserows import Due, Promise
-from plet_celery.store.promises import window_of
 from plet_celery.store.schema import Tables
 from plet_celery.store.store import Store
-from plet_celery.store.tallies import HOUR, Counting, Tally
+from plet_celery.store.tallies import Tally
 
-INTERVAL: Final = 30.0
-"""Seconds between two passes, by which older hours take their turn; it need not be exact."""
 NEWEST_LIMIT: Final = 50
 """So many of the first runs of a due time are looked at for what met it first."""
-FILLED_AT_ONCE: Final = 6
-"""Hours that a pass counts for promises which are new."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,13 +98,13 @@ def read_snapshot(connection: Connection, tables: Tables, *, now: float) -> Snap
     reader.open_runs()
     reader.dues()
     reader.intervals()
-    reader.counts()
     return Snapshot(
         at=now,
         promises=promises,
         heard_at=evidence.heard_at(connection, tables),
         known=evidence.known(connection, tables, {one.task for one in promises}),
         **reader.found,
+        **count_ends(connection, tables, promises, now),
     )
 
 
@@ -256,114 +250,6 @@ class _Reader:
             if isinstance(one.objective, Freshness) and not isinstance(one.objective.every, str)
         }
 
-    def counts(self) -> None:
-        """Count what ended: the newest hours, and some older ones in their turn."""
-        countings = {
-            one.id: counting
-            for one in self._promises
-            if (counting := tallies.counting_of(one.task, one.objective)) is not None
-        }
-        if not countings:
-            return
-        live_from = tallies.hour_of(self._now) - HOUR
-        counted = self._counted(countings, live_from, self._now)
-        older = self._older(countings, live_from)
-        hours = set(range(live_from, tallies.hour_of(self._now) + HOUR, HOUR))
-        before = tallies.stored(self._connection, self._tables, {*hours, *(hour for hour, _ in older)})
-        live = {key: tally for key, tally in before.items() if key[0] in hours}
-        self.found["late"] = self._late(countings, counted, live)
-        self.found["sums"] = self._sums(countings, counted, live_from, older, before)
-        newest = {
-            (hour, one): counted.get((hour, one), tallies.NOTHING) for hour in hours for one in countings
-        }
-        found = {**newest, **older}
-        self.found["tallies"] = {
-            key: tally for key, tally in found.items() if tally != before.get(key, tallies.NOTHING)
-        }
-
-    def _counted(
-        self, countings: Mapping[str, Counting], since: float, until: float, span: int = HOUR
-    ) -> dict[tuple[int, str], Tally]:
-        return tallies.count(self._connection, self._tables, countings, since=since, until=until, span=span)
-
-    def _late(
-        self,
-        countings: Mapping[str, Counting],
-        counted: Mapping[tuple[int, str], Tally],
-        before: Mapping[tuple[int, str], Tally],
-    ) -> dict[str, int]:
-        """Return how many more are late than at the last pass; nothing of promises it did not count."""
-        now, then = _bad(counted), _bad(before)
-        return {
-            one.id: max(0, now.get(one.id, 0) - then.get(one.id, 0))
-            for one in self._promises
-            if one.id in countings and one.memory.filled is not None
-        }
-
-    def _sums(
-        self,
-        countings: Mapping[str, Counting],
-        counted: Mapping[tuple[int, str], Tally],
-        live_from: int,
-        older: Mapping[tuple[int, str], Tally],
-        before: Mapping[tuple[int, str], Tally],
-    ) -> dict[str, Tally]:
-        """Return what ended within the windows of shares; of more than the newest hours, in whole hours."""
-        by_window: dict[float, dict[str, Counting]] = {}
-        for one in self._of(SuccessRate, P95):
-            window = window_of(one.objective)
-            by_window.setdefault(window, {})[one.id] = countings[one.id]
-        live: dict[str, Tally] = {}
-        for (_, key), tally in counted.items():
-            live[key] = live.get(key, tallies.NOTHING).plus(tally)
-        sums: dict[str, Tally] = {}
-        for window, some in by_window.items():
-            since = self._now - window
-            if since >= live_from:
-                found = self._counted(some, since, self._now, 0)
-                sums |= {one: found.get((0, one), tallies.NOTHING) for one in some}
-            else:
-                old = tallies.summed(self._connection, self._tables, some, since=since, until=live_from)
-                for (hour, key), tally in older.items():
-                    if key in some and hour >= tallies.hour_of(since):
-                        # In the place of what was kept of that hour.
-                        kept = before.get((hour, key), tallies.NOTHING)
-                        both = old.get(key, tallies.NOTHING).plus(tally)
-                        old[key] = Tally(both.good - kept.good, both.bad - kept.bad)
-                sums |= {
-                    one: live.get(one, tallies.NOTHING).plus(old.get(one, tallies.NOTHING)) for one in some
-                }
-        return sums
-
-    def _older(self, countings: Mapping[str, Counting], live_from: int) -> dict[tuple[int, str], Tally]:
-        """Count an older hour that has its turn, and hours that new promises have not."""
-        reach = {
-            one.id: live_from - tallies.hour_of(self._now - window_of(one.objective))
-            for one in self._promises
-            if one.id in countings
-        }
-        oldest = live_from - max(0, *reach.values())
-        found: dict[tuple[int, str], Tally] = {}
-        turns = (live_from - oldest) // HOUR
-        if turns:
-            hour = live_from - HOUR * (1 + int(self._now // INTERVAL) % turns)
-            found |= self._hours(countings, hour, hour + HOUR)
-        filled = {one.id: min(one.memory.filled or live_from, live_from) for one in self._promises}
-        new = {one: at for one, at in filled.items() if one in countings and at > live_from - reach[one]}
-        if new:
-            end = max(new.values())
-            begin = max(oldest, end - FILLED_AT_ONCE * HOUR)
-            mine = {one: countings[one] for one in new}
-            found |= self._hours(mine, begin, end)
-            filled |= {one: min(at, begin) for one, at in new.items()}
-        self.found["filled"] = {one: filled[one] for one in countings}
-        return found
-
-    def _hours(self, countings: Mapping[str, Counting], begin: int, end: int) -> dict[tuple[int, str], Tally]:
-        counted = self._counted(countings, begin, end - 1)
-        hours = range(begin, end, HOUR)
-        return {(hour, one): counted.get((hour, one), tallies.NOTHING) for hour in hours for one in countings}
-
     def _of(self, *kinds: type[Objective]) -> list[Promise]:
         return [one for one in self._promises if isinstance(one.objective, kinds)]
 
@@ -376,13 +262,6 @@ def watched_from(promise: Promise) -> float:
 def begun_at(promise: Promise) -> float:
     """Return since when it is promised as it is now: what was due before is nobody's fault."""
     return promise.memory.begun if promise.memory.begun is not None else promise.first_seen_at
-
-
-def _bad(tallied: Mapping[tuple[int, str], Tally]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for (_, one), tally in tallied.items():
-        found[one] = found.get(one, 0) + tally.bad
-    return found
 
 
 def _what(objective: Objective) -> str:

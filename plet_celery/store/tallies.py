@@ -1,7 +1,7 @@
 """How many ends kept a promise: from the rollups, hour by hour, kept so that a month is summed quickly.
 
-The rollups of a month are too many for a pass. So a pass counts the newest two hours anew, and one older
-hour after the other in turn: what a host brings late is in the tallies a few hours later.
+The rollups of a month are too many for a pass. So each pass counts the newest hour anew, some the one
+before it, and some an older one in its turn: what a host brings late is in the tallies within a day.
 """
 
 from __future__ import annotations

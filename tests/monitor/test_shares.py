@@ -153,7 +153,7 @@ def test_what_a_host_brings_hours_later_is_counted_in_its_turn(scene: Scene) -> 
     assert scene.verdict(TASK) == "kept"
 
     scene.release()
-    scene.until(scene.clock + 15 * MINUTE, 30)
+    scene.until(scene.clock + 25 * MINUTE, 30)
 
     assert scene.verdict(TASK) == "broken"
 

@@ -156,6 +156,28 @@ def test_a_run_that_is_late_between_two_passes_is_seen_all_the_same(scene: Scene
     assert scene.verdict(TASK) == "kept"
 
 
+def test_a_late_run_is_seen_after_hours_in_which_nothing_changed(scene: Scene) -> None:
+    scene.promise(TASK, MaxRuntime(5, window=3600))
+    scene.run(TASK)
+    scene.until(scene.clock + 3 * 3600, 5 * MINUTE)
+    scene.run(TASK, takes=10)
+    scene.clock += 1
+
+    assert scene.verdict(TASK) == "broken"
+
+
+def test_what_ended_late_while_no_pass_was_made_is_not_told_hours_later(scene: Scene) -> None:
+    scene.promise(TASK, MaxRuntime(5))
+    scene.look()
+    scene.run(TASK, takes=10)
+    scene.clock += 2 * 3600
+
+    assert scene.verdict(TASK) == "kept"
+    scene.clock += 30
+    scene.look()
+    assert scene.status(TASK).bad == 1
+
+
 def test_what_ended_late_before_it_was_promised_is_not_told(scene: Scene) -> None:
     scene.run(TASK, takes=100)
     scene.promise(TASK, MaxRuntime(5))
