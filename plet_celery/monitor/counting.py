@@ -18,6 +18,8 @@ INTERVAL: Final = 30.0
 """Seconds between two passes, by which older hours take their turn; it need not be exact."""
 TURNS: Final = 4
 """The newest hour is counted in every pass; in one of so many the one before it, in another an older one."""
+LEFT_OUT: Final = 3 * HOUR
+"""Seconds without a pass after which all is counted anew, and nothing that ended meanwhile is told of."""
 FILLED_AT_ONCE: Final = 6
 """Hours that a pass counts for promises which are new."""
 
@@ -39,6 +41,8 @@ class _Counter:
         self._tables = tables
         self._promises = promises
         self._now = now
+        self._last = max((one.memory.kept_at or 0.0 for one in promises), default=0.0)
+        """About when the last pass was; some row is written in nearly each."""
         self.found: dict[str, Any] = {}
 
     def counts(self) -> dict[str, Any]:
@@ -51,7 +55,8 @@ class _Counter:
             return {}
         turn, step = divmod(int(self._now // INTERVAL), TURNS)
         newest = tallies.hour_of(self._now)
-        live_from = newest - HOUR if step == 0 else newest
+        live_from = min(newest - HOUR if step == 0 else newest, tallies.hour_of(self._last))
+        live_from = max(live_from, newest - LEFT_OUT)
         counted = self._counted(countings, live_from, self._now)
         older = self._older(countings, live_from, turn if step == TURNS // 2 else None)
         hours = range(live_from, newest + HOUR, HOUR)
@@ -149,9 +154,8 @@ class _Counter:
         return found
 
     def _filled(self, one: Promise) -> int | None:
-        """Return from which hour on all are counted; None where passes have left out more than an hour."""
-        kept_at = one.memory.kept_at
-        return one.memory.filled if kept_at is not None and self._now - kept_at < HOUR else None
+        """Return from which hour on all are counted; None where passes have left out hours."""
+        return one.memory.filled if self._now - self._last < LEFT_OUT else None
 
     def _hours(self, countings: Mapping[str, Counting], begin: int, end: int) -> dict[tuple[int, str], Tally]:
         counted = self._counted(countings, begin, end - 1)

@@ -166,11 +166,24 @@ def test_a_late_run_is_seen_after_hours_in_which_nothing_changed(scene: Scene) -
     assert scene.verdict(TASK) == "broken"
 
 
+@pytest.mark.parametrize("interval", [30.0, 120.0, 3600.0])
+def test_what_ends_late_just_before_a_full_hour_is_counted(scene: Scene, interval: float) -> None:
+    scene.promise(TASK, MaxRuntime(5))
+    scene.clock += 3600 - 20 - interval
+    scene.look()
+    scene.clock += interval
+    scene.run(TASK, takes=10)
+    scene.clock += interval
+
+    assert scene.verdict(TASK) == "broken"
+    assert scene.status(TASK).bad == 1
+
+
 def test_what_ended_late_while_no_pass_was_made_is_not_told_hours_later(scene: Scene) -> None:
     scene.promise(TASK, MaxRuntime(5))
     scene.look()
     scene.run(TASK, takes=10)
-    scene.clock += 2 * 3600
+    scene.clock += 4 * 3600
 
     assert scene.verdict(TASK) == "kept"
     scene.clock += 30
