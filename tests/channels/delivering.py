@@ -14,21 +14,21 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
+from waiting import wait_until
 
 from plet_celery.alertsignals import AlertMessage
-from plet_celery.monitor import outbox, texts
+from plet_celery.monitor import alarms, outbox, texts
 from plet_celery.monitor.channels.request import Rules
 from plet_celery.monitor.channels.webhook import WebhookChannel
 from plet_celery.monitor.routing import Channels
-from plet_celery.store import Store, open_store
+from plet_celery.store import Store, alerting, open_store, watching
 from plet_celery.store import outbox as rows
-from plet_celery.watchfacts import Alert, AlertState, Route, Severity
+from plet_celery.watchfacts import Alert, AlertState, Change, Judgement, Route, Severity, Verdict
 
-KINDS = ("fired", "worse", "resolved")
 CHANNELS = ("ops", "team")
 START = 1_800_000_000.0
+LEASE_SECONDS = 0.05
 ROUND_SECONDS = 600.0
 """Longer than most waits after a failure; all rounds together are shorter than what is given up after."""
 
@@ -86,7 +86,7 @@ class Counted:
 
 
 def work(given: dict[str, Any], order: dict[str, Any], calls: Counted) -> dict[str, Any]:
-    """What a pass does of alerts: write transitions with what is to be sent, then send."""
+    """What a pass does of alerts: take the lease, write what has become of them, send, give it back."""
     store = open_store(given["url"])
     if given["careless"]:
         be_careless(given["careless"])
@@ -105,53 +105,49 @@ def work(given: dict[str, Any], order: dict[str, Any], calls: Counted) -> dict[s
         stale_after=1e9,
     )
     now = START + ROUND_SECONDS * order["round"]
+    owner = f"pid {os.getpid()}"
+    # One that was killed has left its lease behind.
+    wait_until(lambda: not watching.last_pass(store).is_held, 60)
     calls.start()
-    for subject in order["subjects"]:
-        step(store, subject, now)
-    done = outbox.deliver(
-        store, channels, owner=f"pid {os.getpid()}", now=now, has_app=True, seconds=60, hold=given["hold"]
-    )
+    lease = watching.take(store, owner, seconds=LEASE_SECONDS)
+    assert lease is not None
+    alarms.settle(store, lease, judgements(store, order["subjects"]), route=route, now=now)
+    done = outbox.deliver(store, channels, owner=owner, now=now, has_app=True, seconds=60, hold=given["hold"])
+    watching.release(store, lease, passed=True, doc={})
     calls.stop()
     store.close()
     return {"waiting": done.waiting}
 
 
-def step(store: Store, subject: str, now: float) -> None:
-    """Write the next transition of an alert, unless all are written: as a pass does that finds it again."""
-    table, transition = store.tables.watching.alert, store.tables.watching.transition
-    with store.writing() as connection:
-        query = sa.select(table.c.transitions).where(table.c.id == subject).with_for_update()
-        number = connection.execute(query).scalar()
-        if number == len(KINDS):
-            return
-        alert = alert_of(subject, number or 0, now)
-        kind = KINDS[number or 0]
-        values = {name: getattr(alert, name) for name in table.columns.keys()}  # noqa: SIM118 - columns
-        values["doc"] = msgspec.json.encode(alert.doc).decode()
-        if number is None:
-            connection.execute(table.insert().values(values))
-        else:
-            connection.execute(table.update().where(table.c.id == subject).values(values))
-        row = {"alert_id": alert.id, "number": alert.transitions, "at": now, "kind": kind, "doc": "{}"}
-        connection.execute(transition.insert().values(row))
-        routes = [Route(channel=name, needs_app=False) for name in CHANNELS]
-        told = rows.Told(kind=kind, at=now, alert=alert)
-        rows.put(connection, store.tables, told, alert.transitions, routes, now=now)
+def route(alert: Alert, change: Change) -> list[Route]:
+    """Everything is told to both channels."""
+    return [Route(channel=name, needs_app=False) for name in CHANNELS]
 
 
-def alert_of(subject: str, number: int, now: float) -> Alert:
-    """The alert after one transition more."""
-    alert = Alert(
-        id=subject,
-        rule="failure_rate",
-        subject=subject,
-        state=AlertState.FIRING,
-        severity=Severity.WARNING if number == 0 else Severity.CRITICAL,
-        pending_at=now,
-        updated_at=now,
-        transitions=number + 1,
-    )
-    return replace(alert, state=AlertState.RESOLVED, resolved_at=now) if number == 2 else alert
+def judgements(store: Store, subjects: list[str]) -> list[Judgement]:
+    """What the rules say: each of these subjects breaks, gets worse, is well again, one step a pass.
+
+    It follows from what is stored, as where a pass that died is repeated by the next. Others stay.
+    """
+    table = store.tables.watching.alert
+    query = sa.select(table.c.subject).where(table.c.state == AlertState.RESOLVED)
+    with store.reading() as connection:
+        over = set(connection.scalars(query))
+    found = {alert.subject: alert for alert in alerting.open_alerts(store)}
+    return [
+        said_of(subject, found.get(subject), is_moving=subject in subjects)
+        for subject in sorted({*found, *subjects} - over)
+    ]
+
+
+def said_of(subject: str, alert: Alert | None, *, is_moving: bool) -> Judgement:
+    """What the rule says of one subject, whose alert is this."""
+    severity = Severity.WARNING if alert is None else alert.severity
+    is_well = is_moving and severity is Severity.CRITICAL
+    if is_moving and alert is not None:
+        severity = Severity.CRITICAL
+    verdict = Verdict.KEPT if is_well else Verdict.BROKEN
+    return Judgement(rule="failure_rate", subject=subject, verdict=verdict, severity=severity)
 
 
 def be_careless(how: str) -> None:

@@ -7,6 +7,7 @@ receiver is the witness. Two careless ways to deliver fail the same test.
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
 import subprocess
@@ -32,15 +33,17 @@ CASES: Final = [*(("sqlite", seed) for seed in range(5)), ("postgresql", 5), ("m
 """300 kills on SQLite, and some on each server."""
 SCRIPT: Final = Path(__file__).with_name("delivering.py")
 SIGKILL: Final = 9
+KINDS: Final = ("fired", "worse", "resolved")
+"""What is told of each alert."""
 
 
 class Witness:
     """What reached the receiver, and what it said to that."""
 
     def __init__(self, seed: int, *, is_reliable: bool) -> None:
-        self.keys: dict[tuple[str, int, str], set[str]] = defaultdict(set)
+        self.keys: dict[tuple[str, str, str], set[str]] = defaultdict(set)
         self.bodies: dict[str, set[bytes]] = defaultdict(set)
-        self.taken: set[tuple[str, int, str]] = set()
+        self.taken: set[tuple[str, str, str]] = set()
         self.requests = 0
         self._chance = random.Random(seed)
         self._is_reliable = is_reliable
@@ -48,7 +51,7 @@ class Witness:
     def behave(self, receiver: Receiver, peer: socket.socket, request: Request) -> None:
         """Take it, refuse it, or close without a word after having read it."""
         body = json.loads(request.body)
-        one = (body["alert_id"], body["number"], request.place)
+        one = (body["subject"], body["kind"], request.place)
         self.requests += 1
         self.keys[one].add(request.headers["Idempotency-Key"])
         self.bodies[request.headers["Idempotency-Key"]].add(request.body)
@@ -98,7 +101,7 @@ class Monitors:
 
     def finish(self, subjects: list[str]) -> None:
         """Let them live until all is written and nothing waits."""
-        for _ in range(3):
+        for _ in KINDS:
             self.run(subjects, None)
         wait_until(lambda: self.run(subjects, None)["waiting"] == 0, 120, every=0.2)
 
@@ -111,7 +114,8 @@ def monitors(url: str, port: int, *, seed: int, careless: str = "") -> Iterator[
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=SCRIPT.parent,
+        cwd=SCRIPT.parents[1],
+        env=os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])},
     )
     try:
         yield Monitors(process, seed)
@@ -123,7 +127,7 @@ def monitors(url: str, port: int, *, seed: int, careless: str = "") -> Iterator[
             process.stdout.close()
 
 
-def tortured(url: str, kills: int, *, seed: int, careless: str = "") -> tuple[Witness, set[tuple[str, int]]]:
+def tortured(url: str, kills: int, *, seed: int, careless: str = "") -> tuple[Witness, set[tuple[str, str]]]:
     """Kill monitors, let the last ones live; return what the receiver saw, and the stored transitions."""
     store = open_store(url)
     store.ensure_schema()
@@ -135,17 +139,24 @@ def tortured(url: str, kills: int, *, seed: int, careless: str = "") -> tuple[Wi
         subjects = found.die(kills)
         found.finish(subjects)
         assert found.kills >= kills
-    table, delivery = store.tables.watching.transition, store.tables.watching.delivery
+    own = store.tables.watching
+    query = (
+        sa.select(own.alert.c.subject, own.transition.c.kind)
+        .join(own.alert, own.alert.c.id == own.transition.c.alert_id)
+        .where(own.transition.c.kind.in_(KINDS))
+    )
+    unsent = sa.select(own.delivery.c.state, own.delivery.c.status).where(own.delivery.c.state != "delivered")
     with store.reading() as connection:
-        stored = {(row.alert_id, row.number) for row in connection.execute(sa.select(table))}
-        sent = sa.select(delivery.c.state, delivery.c.status).where(delivery.c.state != "delivered")
-        assert connection.execute(sent).all() == []
+        rows = [tuple(row) for row in connection.execute(query)]
+        assert connection.execute(unsent).all() == []
     store.close()
-    assert stored == {(subject, number) for subject in subjects for number in (1, 2, 3)}
+    # Each alert has fired, become worse and resolved, once.
+    assert sorted(rows) == sorted((subject, kind) for subject in subjects for kind in KINDS)
+    stored = set(rows)
     return witness, stored
 
 
-def lost(witness: Witness, stored: set[tuple[str, int]]) -> set[tuple[str, int, str]]:
+def lost(witness: Witness, stored: set[tuple[str, str]]) -> set[tuple[str, str, str]]:
     """What no channel's receiver has taken."""
     return {(*one, f"/{name}") for one in stored for name in ("ops", "team")} - witness.taken
 
