@@ -21,6 +21,8 @@ class TaskProfile:
     stages: tuple[tuple[str, float], ...]
     tells_progress: bool
     """Its result backend can carry progress without harm to the final state."""
+    stuck_after: float | None = None
+    """Seconds that a run of it may be silent, where the task says so (`plet_stuck_after`)."""
 
 
 def is_recorded(name: str, record: tuple[str, ...], ignore: tuple[str, ...]) -> bool:
@@ -44,8 +46,17 @@ def make_profile(task: Any, record: tuple[str, ...], ignore: tuple[str, ...]) ->
     stages = getattr(task, "stages", None)
     declared = tuple(stages.items()) if isinstance(stages, dict) else ()
     return TaskProfile(
-        parameters, tracked=hasattr(task, "track"), stages=declared, tells_progress=carries_progress(task)
+        parameters,
+        tracked=hasattr(task, "track"),
+        stages=declared,
+        tells_progress=carries_progress(task),
+        stuck_after=_seconds(getattr(task, "plet_stuck_after", None)),
     )
+
+
+def _seconds(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 < value < float("inf") else None
 
 
 def carries_progress(task: Any) -> bool:

@@ -272,6 +272,7 @@ def _add_links(data: dict[str, Any], facts: RunFacts, request: Any, profile: Tas
         ("soft_limit", facts.soft_limit),
         ("hard_limit", facts.hard_limit),
         ("stages", profile.stages),
+        ("stuck_after", profile.stuck_after),
     ):
         if value:
             data[key] = value

@@ -325,6 +325,7 @@ def test_the_fingerprint_is_stable_and_changes_with_any_option_of_a_shipper() ->
         }
     )
     others["sample"] = {"shop.*": 0.5}
+    others["stuck_after_tasks"] = {"shop.*": 5.0}
     others["rules"] = {"drops": "off"}
     others["stuck_after_tasks"] = {"shop.*": 60.0}
     given = {name: {PREFIX + name: value} for name, value in others.items()}

@@ -51,6 +51,7 @@ PAGES = {
     "canvas": "runs/{canvas}",
     "queued": "runs/{queued}",
     "workers": "workers",
+    "health": "health",
     "unknown run": "runs/nobody",
 }
 

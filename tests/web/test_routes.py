@@ -30,14 +30,21 @@ CANARY = "canary"
 REGIONS = {
     "plet": ("glance", "runs", "tasks", "footer"),
     "plet-workers": ("workers", "lost", "footer"),
+    "plet-health": ("health", "footer"),
     "plet-run": (
         *("head", "error", "stages", "canvas", "log", "metadata", "measures"),
         *("arguments", "attempts", "events", "raw", "footer", FOLLOW),
     ),
 }
+<<<<<<< HEAD
 LEADING = ("plet", "plet/runs", "plet/runs/")
 """These lead to the list."""
 NAMED = [one for one in routes() if one.handler_class is not Asset]
+=======
+# The probes have tests of their own, in test_health_page.py.
+PROBES = {"plet-healthz", "plet-livez", "plet-readyz"}
+NAMED = [one for one in routes() if one.handler_class is not Asset and one.name not in PROBES]
+>>>>>>> a11db99 (Say what each check means, and how to probe)
 
 
 def told(story: Story, tenant: str, at: float) -> str:
@@ -88,6 +95,9 @@ def test_every_route_declares_a_right_but_the_one_of_static_files() -> None:
 
     assert [one.handler_class for one in free] == [Asset]
     assert {one.handler_class.right for one in NAMED} <= RIGHTS
+    talkative = {one.name for one in routes() if getattr(one.handler_class, "says_a_word", False)}
+    assert talkative == PROBES
+    assert not any(one.regex.groups for one in routes() if one.name in PROBES)
 
 
 def test_a_handler_without_a_right_or_with_a_door_of_its_own_cannot_be_written() -> None:
