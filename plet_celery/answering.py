@@ -7,13 +7,19 @@ Registered in the worker's main process only, which answers on its event loop: n
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from plet_celery import current, stackdumps
+from celery import signals
+
+from plet_celery import current, localnodes, stackdumps
 from plet_celery.celeryfacts import STACKS_COMMAND, WORKER_COMMAND
+
+log = logging.getLogger(__name__)
 
 _RUNS_MAX: Final = 100
 
@@ -21,18 +27,42 @@ _folder: list[Path] = []
 """Where the task processes of this worker write their stacks."""
 
 
-def register(folder: Path | None) -> None:
-    """Have this process's worker know our commands; a second call changes nothing but the folder.
+def begin(journal: Path, node: str, pool: str, *, stacks: bool) -> None:
+    """Have this process, a worker's main process, answer the monitor and be found by a probe of this host.
 
     Args:
-        folder: where its task processes write their stacks; None: they do not.
+        node: its node name.
+        pool: `prefork`, `solo`, …
+        stacks: its task processes may be asked for their stacks.
     """
     from celery.worker.control import Panel, inspect_command
 
-    _folder[:] = [folder] if folder is not None else []
+    _folder.clear()
+    try:
+        localnodes.announce(journal, node, pool)
+        if stacks and pool == "prefork":
+            _folder.append(stackdumps.prepare(journal))
+            # Behind what the project has connected: a handler of its own is there by then.
+            signals.worker_process_init.connect(_on_child, weak=False)
+            signals.worker_process_shutdown.connect(_on_child_end, weak=False)
+    except OSError as error:
+        log.warning("the monitor cannot ask this worker for everything: %s", error)
     for name, answer in ((WORKER_COMMAND, answer_worker), (STACKS_COMMAND, answer_stacks)):
         if name not in Panel.data:
             inspect_command(name=name)(answer)
+
+
+def _on_child(**kwargs: Any) -> None:
+    try:
+        # Forked, a child has what its main process had.
+        if _folder:
+            stackdumps.offer(_folder[0])
+    except OSError as error:
+        log.warning("this process cannot be asked for its stack: %s", error)
+
+
+def _on_child_end(**kwargs: Any) -> None:
+    stackdumps.withdraw()
 
 
 def answer_worker(state: Any, **kwargs: Any) -> dict[str, Any]:
@@ -41,7 +71,11 @@ def answer_worker(state: Any, **kwargs: Any) -> dict[str, Any]:
 
     consumer = state.consumer
     running = set(worker_state.active_requests)
-    reserved = set(worker_state.reserved_requests) - running
+    # What waits for its ETA keeps no slot from what lies in the queues.
+    reserved = {one for one in set(worker_state.reserved_requests) - running if not one.eta}
+    if _folder:
+        with suppress(OSError):
+            stackdumps.sweep(_folder[0])
     return {
         "queues": _consumed(consumer),
         "slots": getattr(getattr(consumer, "pool", None), "limit", None) or 1,

@@ -75,12 +75,18 @@ def celery_facts(app: Celery) -> dict[str, Any]:
             conf[name] = json.loads(json.dumps(value))
         except (TypeError, ValueError):
             left_out.append(name)
+    try:
+        queues = list(app.amqp.queues)[:_QUEUES_MAX]
+    except Exception:
+        # A conf that Celery itself refuses is told by Celery, where it is needed.
+        queues = []
+        left_out.append("task_queues")
     schedule = [str(name) for name, entry in _schedule(app) if _task_of(entry) != MONITOR_TASK]
     return {
         "main": app.main or "",
         "conf": conf,
         "left_out": left_out,
-        "queues": list(app.amqp.queues)[:_QUEUES_MAX],
+        "queues": queues,
         "schedule": schedule[:_SCHEDULE_MAX],
         "timetable": timetable_of(app),
         "scheduler": str(app.conf.get("beat_scheduler") or ""),

@@ -1,12 +1,13 @@
 """Which workers run on this host, known without broker and store: for a probe that asks one of them.
 
-A worker's main process leaves `<journal>/nodes/<pid>` with its node name and who it is; a file whose process
-is gone means nothing, and goes when the next worker starts.
+A worker's main process leaves `<journal>/nodes/<pid>-<hash>` with its node name and who it is; a file whose
+process is gone means nothing, and goes when the next worker starts.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -37,31 +38,37 @@ def announce(journal: Path, name: str, pool: str) -> None:
     """
     folder = journal / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
-    living = {one.process.pid for one in nodes(journal)}
-    for file in folder.iterdir():
-        if not file.name.isdecimal() or int(file.name) not in living:
+    for file, node in _files(journal):
+        if node is None or presence.is_gone(node.process):
             with suppress(OSError):
                 file.unlink()
-    fresh = folder / f"{os.getpid()}.new"
+    mine = presence.this_process()
+    fresh = folder / f"{presence.place_name(mine)}.new"
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        node = Node(name=name, pool=pool, process=presence.this_process())
-        os.write(descriptor, msgspec.json.encode(node))
+        os.write(descriptor, msgspec.json.encode(Node(name=name, pool=pool, process=mine)))
     finally:
         os.close(descriptor)
-    fresh.replace(folder / str(os.getpid()))
+    fresh.replace(folder / presence.place_name(mine))
 
 
 def nodes(journal: Path) -> list[Node]:
-    """Return the workers that live, by name; of what cannot be read nothing is known."""
-    found: list[Node] = []
+    """Return the workers that live in our sight, by name; of what cannot be read nothing is known."""
+    living = [
+        node
+        for _, node in _files(journal)
+        if node is not None and presence.process_of(node.process.pid) == node.process
+    ]
+    return sorted(living, key=lambda one: one.name)
+
+
+def _files(journal: Path) -> Iterator[tuple[Path, Node | None]]:
     try:
         files = sorted((journal / FOLDER).iterdir())[:_MAX]
     except OSError:
-        return []
+        return
     for file in files:
-        with suppress(OSError, msgspec.MsgspecError):
-            node = msgspec.json.decode(file.read_bytes()[:_BYTES_MAX], type=Node)
-            if presence.process_of(node.process.pid) == node.process:
-                found.append(node)
-    return sorted(found, key=lambda one: one.name)
+        try:
+            yield file, msgspec.json.decode(file.read_bytes()[:_BYTES_MAX], type=Node)
+        except (OSError, msgspec.MsgspecError):
+            yield file, None

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from celery import Celery, bootsteps, signals
 from celery.exceptions import ImproperlyConfigured
 
-from plet_celery import __version__, answering, events, localnodes, paths, reports, stackdumps, supervision
+from plet_celery import __version__, answering, events, paths, reports, supervision
 from plet_celery.beating import Beating
 from plet_celery.capture import Capture, CaptureOptions
 from plet_celery.celeryfacts import celery_facts
@@ -264,15 +264,8 @@ class Plet:
 
     def _on_child(self, **kwargs: Any) -> None:
         worker = self.recorder.worker
-        if not worker.main_pid or os.getpid() == worker.main_pid:
-            return
-        if self._recording is not None:
+        if worker.main_pid and os.getpid() != worker.main_pid and self._recording is not None:
             self._recording.writer.role = "child"
-        if self._recording is not None and self.settings.stacks:
-            try:
-                stackdumps.offer(self.journal / stackdumps.FOLDER)
-            except OSError as error:
-                log.warning("this process cannot be asked for its stack: %s", error)
 
     def enter_worker(self, pool: str, hostname: str) -> None:
         """This process is a worker's main process: learn its facts, let its requests report.
@@ -295,21 +288,10 @@ class Plet:
             return is_recorded(name, recording.record_tasks, recording.ignore_tasks)
 
         recording.capture.resident = pool in CONCURRENT_POOLS
-        self._answer(pool, hostname)
+        if self._open():
+            answering.begin(self.journal, hostname, pool, stacks=self.settings.stacks)
         reports.report_requests(self.app, recording.writer, recorded, forks=pool == "prefork")
         reports.report_unknown(self.app, recording.writer)
-
-    def _answer(self, pool: str, hostname: str) -> None:
-        """Have this worker answer the monitor's questions, and be found by a probe of this host."""
-        folder = None
-        if self._open():
-            try:
-                localnodes.announce(self.journal, hostname, pool)
-                if pool == "prefork" and self.settings.stacks:
-                    folder = stackdumps.prepare(self.journal)
-            except OSError as error:
-                log.warning("the monitor cannot ask this worker for everything: %s", error)
-        answering.register(folder)
 
     def tell_worker(self, kind: str, **data: Any) -> None:
         """Append a fact about this worker."""

@@ -13,6 +13,7 @@ removed is answered by the next shipper.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -87,6 +88,19 @@ def this_process() -> Process:
     found = process_of(os.getpid())
     assert found is not None, "a running process sees itself"
     return found
+
+
+def place_name(process: Process) -> str:
+    """Return a file name for a process, that of no other one of this machine: containers repeat pids."""
+    digest = hashlib.sha256(f"{process.boot} {process.namespace} {process.created}".encode())
+    return f"{process.pid}-{digest.hexdigest()[:8]}"
+
+
+def is_gone(process: Process) -> bool:
+    """Tell whether a process has certainly ended: one of another container is not known to have."""
+    if process.boot != boot_id():
+        return True
+    return process.namespace == _namespace() and process_of(process.pid) != process
 
 
 def process_of(pid: int) -> Process | None:

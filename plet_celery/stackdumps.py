@@ -5,7 +5,8 @@ task hangs in C code, takes no lock, interrupts no Python code. Only where nobod
 of the user's is neither replaced nor triggered, also one that is set later. In a pool of threads the main
 process reads the frames itself. A stack names files, lines and functions, no values.
 
-The file `<journal>/stacks/<pid>` is the offer: it is gone as soon as the process cannot be asked any more.
+The file `<journal>/stacks/<main process>/<pid>` is the offer: it is gone as soon as the process cannot be
+asked any more.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import faulthandler
 import importlib
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -21,9 +23,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
+from plet_celery import presence
+
 FOLDER: Final = "stacks"
 STACK_MAX: Final = 16 << 10
 """Bytes of a stack that are kept."""
+_WHOSE: Final = "main"
 _CAUGHT: Final = ("SigCgt", "SigIgn")
 
 _offered: list[tuple[int, Path]] = []
@@ -62,18 +69,37 @@ def withdraw() -> None:
 
 
 def prepare(journal: Path) -> Path:
-    """Make the folder of the dumps, without those of processes that are gone; for the main process.
+    """Make this main process's folder of dumps, and remove those of main processes that are gone.
 
     Raises:
         OSError: it cannot be made.
     """
-    folder = journal / FOLDER
+    mine = presence.this_process()
+    above = journal / FOLDER
+    above.mkdir(mode=0o700, exist_ok=True)
+    for other in above.iterdir():
+        if _is_of_nobody(other):
+            shutil.rmtree(other, ignore_errors=True)
+    folder = above / presence.place_name(mine)
     folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / _WHOSE).write_bytes(msgspec.json.encode(mine))
+    return folder
+
+
+def sweep(folder: Path) -> None:
+    """Remove what task processes have left that were killed; for their main process."""
     for file in folder.iterdir():
-        if not file.name.isdecimal() or not Path(f"/proc/{file.name}").exists():
+        if file.name.isdecimal() and not Path(f"/proc/{file.name}").exists():
             with suppress(OSError):
                 file.unlink()
-    return folder
+
+
+def _is_of_nobody(folder: Path) -> bool:
+    try:
+        whose = msgspec.json.decode((folder / _WHOSE).read_bytes(), type=presence.Process)
+    except (OSError, msgspec.MsgspecError):
+        return True
+    return presence.is_gone(whose)
 
 
 def ask(folder: Path, pid: int) -> str:
@@ -126,9 +152,9 @@ def signal_state(pid: int, masks: Iterable[str]) -> bool | None:
 def _holds(pid: int, path: Path) -> bool:
     """Tell whether a process still has the file open, under whatever number."""
     try:
-        for entry in os.scandir(f"/proc/{pid}/fd"):
+        for entry in list(Path(f"/proc/{pid}/fd").iterdir()):
             with suppress(OSError):
-                if str(Path(entry.path).readlink()) == str(path):
+                if str(entry.readlink()) == str(path):
                     return True
     except OSError:
         return False

@@ -36,15 +36,11 @@ REGIONS = {
         *("arguments", "attempts", "events", "raw", "footer", FOLLOW),
     ),
 }
-<<<<<<< HEAD
 LEADING = ("plet", "plet/runs", "plet/runs/")
 """These lead to the list."""
-NAMED = [one for one in routes() if one.handler_class is not Asset]
-=======
 # The probes have tests of their own, in test_health_page.py.
 PROBES = {"plet-healthz", "plet-livez", "plet-readyz"}
 NAMED = [one for one in routes() if one.handler_class is not Asset and one.name not in PROBES]
->>>>>>> a11db99 (Say what each check means, and how to probe)
 
 
 def told(story: Story, tenant: str, at: float) -> str:
