@@ -85,7 +85,7 @@ def test_a_process_writes_its_stack_and_goes_on(folder: Path) -> None:
         ("", "os.closerange(3, 100)"),
         (
             "",
-            "import asyncio as a; loop = a.new_event_loop(); loop.add_signal_handler(12, print); loop.close()",
+            "import asyncio as a; it = a.new_event_loop(); it.add_signal_handler(12, print); it.close()",
         ),
     ],
 )
