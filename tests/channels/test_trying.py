@@ -1,4 +1,4 @@
-"""A test that a person asks for, and what the health checks are told of channels."""
+"""A test that a person asks for: what it tells, changes and enables."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import pytest
 from alerting import NOW, Recorder, an_alert, channels, row_of, told
 
 from plet_celery.monitor import outbox
-from plet_celery.monitor.trying import check_channels, try_out
+from plet_celery.monitor.trying import try_out
 from plet_celery.store import Store, channelstates
 from plet_celery.store.channelstates import ChannelState
-from plet_celery.watchfacts import Level
 
 HOUR = 3600.0
 
@@ -78,33 +77,6 @@ def test_tests_alone_disable_nothing(store: Store) -> None:
 def test_a_channel_that_is_not_there_is_no_channel(store: Store) -> None:
     with pytest.raises(KeyError):
         try_out(store, channels(Recorder()), "nobody", now=NOW)
-
-
-def test_the_checks_are_told_of_every_channel(store: Store) -> None:
-    fresh, good, bad, dead = (Recorder(name) for name in ("fresh", "good", "bad", "dead"))
-    found = channels(fresh, good, bad, dead)
-    told(store, an_alert(), "good", "bad", "dead")
-    disabled(store, "dead")
-    bad.fail("answered 500")
-    outbox.deliver(store, found, owner="t", now=NOW, has_app=True, seconds=60)
-
-    results = {one.subject: one for one in check_channels(store, found)}
-
-    assert {name: one.level for name, one in results.items()} == {
-        "fresh": Level.OK,
-        "good": Level.OK,
-        "bad": Level.WARNING,
-        "dead": Level.CRITICAL,
-    }
-    assert results["fresh"].observation == "not used yet"
-    assert results["good"].observation == "last message sent 2027-01-15 08:00:00 UTC"
-    assert results["bad"].observation == "1 failures in a row, the last one: answered 500"
-    assert results["bad"].since == NOW
-    assert results["dead"].observation.startswith("disabled: 40 failures in a row")
-    assert results["dead"].since == NOW - HOUR
-    assert results["dead"].affected == "who is told by dead (recorder dead): 1 messages wait"
-    assert "plet alerts test dead" in results["dead"].advice
-    assert results["dead"].values["waiting"] == 1
 
 
 def test_two_that_test_a_new_channel_at_once_both_count(store: Store) -> None:
