@@ -66,7 +66,8 @@ def celery_facts(app: Celery) -> dict[str, Any]:
     conf: dict[str, Any] = {}
     left_out: list[str] = []
     for name in _CONF:
-        value = app.conf.get(name)
+        # As an attribute: CELERY_BROKER_URL and CELERY_RESULT_BACKEND of the environment are no keys of it.
+        value = getattr(app.conf, name, None)
         if value is None:
             continue
         if isinstance(value, set | frozenset):

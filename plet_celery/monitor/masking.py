@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -13,11 +13,15 @@ from plet_celery.redaction import Redactor
 from plet_celery.settings import Settings
 
 
-def masking(settings: Settings, store_url: URL, conf: Mapping[str, Any]) -> Callable[[str], str]:
-    """Return a function that gives a text without passwords of the store, the broker, the result backend."""
+def masking(settings: Settings, store_url: URL, conf: Any) -> Callable[[str], str]:
+    """Return a function that gives a text without passwords of the store, the broker, the result backend.
+
+    Args:
+        conf: an app's, asked by attribute: what the environment says of its broker is no key of it.
+    """
     values = [] if not store_url.password else [str(store_url.password)]
     for name in ("broker_url", "broker_read_url", "broker_write_url", "result_backend"):
-        given = conf.get(name)
+        given = getattr(conf, name, None)
         for url in given if isinstance(given, list | tuple) else str(given or "").split(";"):
             values += _passwords(str(url))
     for field in type(settings).model_fields:

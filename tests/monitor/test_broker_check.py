@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import time
 import urllib.parse
 from collections.abc import Iterator
@@ -9,16 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 from kombu import Queue
 from proxying import Proxy
 from services import RedisPlace
+from sqlalchemy import make_url
 from storing import new_store
 from worlds import asked, kept, plain_app, world_of
 
+from plet_celery.celeryfacts import celery_facts
 from plet_celery.embedded.valkey import running_valkey
 from plet_celery.monitor.checks import run_check
 from plet_celery.monitor.checks.broker import decide_queue
 from plet_celery.monitor.checks.brokers import Depth
+from plet_celery.monitor.masking import masking
+from plet_celery.monitor.world import app_of
+from plet_celery.settings import load_settings
 from plet_celery.store import Store
 from plet_celery.store.waiting import Waiting
 from plet_celery.watchfacts import Level
@@ -70,6 +78,37 @@ def test_a_broker_that_hangs_answers_by_its_silence(store: Store, rabbitmq_url: 
     assert hanging.level is Level.CRITICAL
     assert "no answer within" in hanging.observation or "does not answer" in hanging.observation
     assert "guest:guest" not in repr([there, hanging])
+
+
+def test_a_broker_that_the_environment_names_is_asked_without_it(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker's variables are not those of whoever passes in its place."""
+    folder = tmp_path / "valkey"
+    folder.mkdir()
+    with running_valkey(folder) as server:
+        monkeypatch.setenv("CELERY_BROKER_URL", server.broker_url)
+        monkeypatch.setenv("CELERY_RESULT_BACKEND", server.result_url)
+        app = Celery("shop", set_as_current=False)
+        facts = json.loads(json.dumps(celery_facts(app)))
+        monkeypatch.delenv("CELERY_BROKER_URL")
+        monkeypatch.delenv("CELERY_RESULT_BACKEND")
+        world = dataclasses.replace(world_of(store), facts=facts, app=app_of(facts))
+
+        found = [asked(world, name, now=NOW)[""] for name in ("broker", "results")]
+
+    assert [one.level for one in found] == [Level.OK, Level.OK]
+    assert "valkey.sock" in found[0].observation
+    assert found[1].observation.startswith("RedisBackend answers")
+
+
+def test_a_password_that_the_environment_holds_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "amqp://shop:s3cr3t-word@127.0.0.1:1//")
+    app = Celery("shop", set_as_current=False)
+
+    masked = masking(load_settings({}, {}), make_url("sqlite:///x.db"), app.conf)
+
+    assert masked("it said s3cr3t-word twice") == "it said *** twice"
 
 
 def test_messages_of_all_priorities_are_counted(store: Store, redis_place: RedisPlace) -> None:

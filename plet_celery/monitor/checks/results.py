@@ -26,7 +26,7 @@ _ALIASES: Final = (
 def check(looks: Looks) -> Iterator[CheckResult]:
     """Ask the backend for a result that there is not."""
     world = looks.world
-    url = str(world.app.conf.get("result_backend") or "")
+    url = str(world.app.conf.result_backend or "")
     if not url or url.startswith("disabled"):
         yield _result(Level.OK, "none is set: nothing is stored")
         return

@@ -34,7 +34,7 @@ def check(looks: Looks) -> Iterator[CheckResult]:
     yield _result(
         "",
         Level.WARNING if slow else Level.OK,
-        f"{dialect} answers in {span(answer.latency)}",
+        f"{dialect} answers in {span(max(0.001, answer.latency))}",
         f"within {span(SLOW_SECONDS)}",
         affected="every batch of every shipper, and every page" if slow else "",
         advice="bring the store nearer, or see what keeps it busy" if slow else "",
