@@ -103,6 +103,22 @@ def test_a_broken_promise_is_told_while_the_run_still_runs(make_live: MakeLive, 
     live.wait_state(run, "succeeded")
 
 
+@pytest.mark.parametrize("pool", ["threads", "solo", "gevent"])
+def test_passes_happen_in_every_pool(make_live: MakeLive, pool: str) -> None:
+    """Also where the worker that passes cannot answer meanwhile: it does not accuse itself."""
+    live = make_live()
+    live.worker("-P", pool, "-c", "2", app="monitorapp")
+    _beat(live)
+
+    _await(live, lambda: _passed_by(live, "beat"))
+
+    last = _last(live)
+    assert last is not None
+    assert last.doc["troubles"] == []
+    levels = [row.result.level for row in health.list_health(live.store()) if row.result.name == "workers"]
+    assert "critical" not in levels, levels
+
+
 def test_the_functions_of_the_app_are_told_too(make_live: MakeLive) -> None:
     live = make_live()
     live.worker("-c", "2", app="monitorapp")

@@ -80,6 +80,16 @@ def decide_all(answers: Mapping[str, WorkerAnswer], known: Mapping[str, WorkerSt
             expectation="at least one that consumes",
             values=values,
         )
+    solo = sum(one.pool == "solo" for one in known.values())
+    if not answers and solo:
+        # A pass that a solo worker does is itself the task that it is deaf for.
+        return CheckResult(
+            name=NAME,
+            level=Level.NO_DATA,
+            observation=f"none answers; {solo} of {len(known)} have a solo pool, deaf while it runs a task",
+            expectation="at least one that consumes",
+            values=values,
+        )
     text = "none answers" if not answers else f"{len(answers)} answer, and none consumes"
     return CheckResult(
         name=NAME,
