@@ -47,10 +47,16 @@ class RunningFlower:
         self.process = process
 
     def get(
-        self, path: str = "plet/", *, user: str | None = None, method: str = "GET", **headers: str
+        self,
+        path: str = "plet/",
+        *,
+        user: str | None = None,
+        method: str = "GET",
+        body: bytes | None = None,
+        **headers: str,
     ) -> Answer:
         """Ask for a path below the prefix; `user` is `name:password`; a header's `_` is a `-`."""
-        request = urllib.request.Request(self.base + path, method=method)
+        request = urllib.request.Request(self.base + path, method=method, data=body)
         for name, value in headers.items():
             request.add_header(name.replace("_", "-"), value)
         if user is not None:

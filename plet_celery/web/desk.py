@@ -97,6 +97,11 @@ class Desk:
             connections=THREADS + FILE_THREADS,
         )
 
+    @cached_property
+    def writer(self) -> Store:
+        """The store, for the few changes that people make; it is opened by the first one."""
+        return open_store(self.places.database_url)
+
     def loader(self, flowers: str) -> BaseLoader:
         """Return the loader of Flower's templates and ours."""
         if self._loader is None:

@@ -9,6 +9,8 @@ from typing import Any
 from tornado.routing import URLSpec
 from tornado.web import HTTPError, StaticFileHandler, url
 
+from plet_celery.web.alert import Acknowledge, AlertPage, SilenceIt, Unsilence
+from plet_celery.web.alerts import AlertsPage
 from plet_celery.web.desk import STATIC
 from plet_celery.web.handler import SAFE_HEADERS, PletHandler
 from plet_celery.web.health import HealthPage
@@ -75,6 +77,11 @@ def routes() -> list[URLSpec]:
         url(r"/plet/runs/", Bare),
         url(r"/plet/runs/([^/]+)", RunPage, name="plet-run"),
         url(r"/plet/runs/([^/]+)/log", LogDownload, name="plet-log"),
+        url(r"/plet/alerts", AlertsPage, name="plet-alerts"),
+        url(r"/plet/alerts/([^/]+)", AlertPage, name="plet-alert"),
+        url(r"/plet/alerts/([^/]+)/acknowledge", Acknowledge),
+        url(r"/plet/alerts/([^/]+)/silence", SilenceIt),
+        url(r"/plet/alerts/([^/]+)/unsilence", Unsilence),
         url(r"/plet/workers", WorkersPage, name="plet-workers"),
         url(r"/plet/health", HealthPage, name="plet-health"),
         url(r"/plet/healthz", Healthz, name="plet-healthz"),

@@ -16,23 +16,26 @@ from tornado.iostream import StreamClosedError
 from tornado.web import Finish, HTTPError
 
 from plet_celery.errors import PletError, RunAmbiguous, RunNotFound, StoreError
-from plet_celery.store import queries
+from plet_celery.monitor.book import Entry, entries_of
+from plet_celery.store import alerting, queries
 from plet_celery.store.records import Run, to_json
 from plet_celery.terminal.look import ENDS
 from plet_celery.web import errorcard, moments
 from plet_celery.web.access import permitted_events
 from plet_celery.web.drawing import canvas, curves, timeline
-from plet_celery.web.handler import PletHandler, Region
+from plet_celery.web.handler import Region
 from plet_celery.web.logs import text as logtext
 from plet_celery.web.logs import view as logview
 from plet_celery.web.logs.query import LogQuery, where_text
 from plet_celery.web.pool import Busy
+from plet_celery.web.promising import PromisingHandler, chips_of
 from plet_celery.web.runs import refresh_seconds
 from plet_celery.web.subject import Subject
 
 log = logging.getLogger(__name__)
 
 _EVENTS: Final = 200
+_ALERTS: Final = 5
 _JSON_MAX: Final = 256 << 10
 FOLLOW: Final = "log-after"
 """The region that a followed log asks for: JSON, not a fragment."""
@@ -45,7 +48,7 @@ _READER_SECONDS: Final = 600.0
 """Who takes no piece of a download for so long has left."""
 
 
-class OfRun(PletHandler):
+class OfRun(PromisingHandler):
     """What is about one run."""
 
     right = "runs"
@@ -168,10 +171,23 @@ class RunPage(OfRun):
             "run_head.html",
             run=run,
             is_open=run.state not in ENDS,
+            promises=chips_of(run, self.objectives(), self.reader.now),
+            alerts=self._alerts(run),
             parent=self.plet_url("runs", run.parent_id) if run.parent_id not in (None, run.id) else None,
             # An id is whatever its publisher chose, and this is pasted into shells.
             command=f"celery -A proj plet show {shlex.quote(run.short_id)}",
         )
+
+    def _alerts(self, run: Run) -> list[Entry]:
+        """Return the open alerts that name the run, then those about its task."""
+        now, tenants = self.reader.now, self.viewer.tenants
+        found = {}
+        for about in ({"run": run.id}, {"task": run.task}) if run.task else ():
+            page = alerting.list_alerts(
+                self.store, states=("firing", "pending"), tenants=tenants, limit=_ALERTS, **about
+            )
+            found.update({one.id: one for one in page.items})
+        return entries_of(self.store, list(found.values())[:_ALERTS], now=now, tenants=tenants, told=False)
 
     def _error(self, subject: Subject) -> str:
         card = errorcard.card(subject.run, has_traces=self.viewer.may("tracebacks"))

@@ -1,8 +1,8 @@
 """The state of the list of runs, which is its address: what is asked for, read from a URL and written to one.
 
-`state` `task` `worker` `queue` `tenant` `q` `from` `to` `after` `before` `tz`. In `q`, `key:value` names a
-filter (`state:failed task:shop.* meta.customer:acme`), and one further word is the beginning of an id
-or of a task's name.
+`state` `task` `worker` `queue` `tenant` `late` `q` `from` `to` `after` `before` `tz`. In `q`, `key:value`
+names a filter (`state:failed task:shop.* meta.customer:acme`), and one further word is the beginning of an
+id or of a task's name.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ class RunQuery:
     worker: str = ""
     queue: str = ""
     tenant: str | None = None
+    late: bool = False
+    """Only what is late by a promise now."""
     text: str = ""
     """`q` as it was typed."""
     since: str = ""
@@ -80,7 +82,8 @@ class RunQuery:
     @property
     def has_fields(self) -> bool:
         """A field below the search leaves something out."""
-        return bool(self.task or self.worker or self.queue or self.tenant or self.since or self.until)
+        some = (self.task, self.worker, self.queue, self.tenant, self.since, self.until, self.late)
+        return any(some)
 
     def tabs(self) -> list[Tab]:
         """Return the tabs; the current one has what is shown, or some of it, or is one of its own."""
@@ -107,6 +110,7 @@ class RunQuery:
             "worker": changed.worker,
             "queue": changed.queue,
             "tenant": changed.tenant or "",
+            "late": "1" if changed.late else "",
             "q": changed.text,
             "from": changed.since,
             "to": changed.until,
@@ -156,6 +160,7 @@ def parse(given: Mapping[str, Sequence[str]], *, now: float | None = None, zone:
         worker=one("worker"),
         queue=one("queue"),
         tenant=one("tenant") or None,
+        late=one("late") in ("1", "on"),
         text=text,
         since=times["from"] if parse_time(times["from"], zone) is not None else "",
         until=times["to"] if parse_time(times["to"], zone) is not None else "",

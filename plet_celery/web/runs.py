@@ -5,18 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from plet_celery.monitor.book import open_book
+from plet_celery.monitor.lateness import count_late, is_late, overdue
+from plet_celery.objectives import Declared
 from plet_celery.store import queries
 from plet_celery.store.overviews import EndsBucket
 from plet_celery.store.records import Page, Run
 from plet_celery.web.access import permitted
 from plet_celery.web.drawing import bars24
-from plet_celery.web.handler import PletHandler, Region
+from plet_celery.web.handler import Region
+from plet_celery.web.promising import PromisingHandler, chip_of
 from plet_celery.web.runquery import ACTIVE, BAD, RunQuery, parse
 
 _PAGE: Final = 50
 _DAY: Final = 86_400.0
 _BAR_SECONDS: Final = 1800
 _CHIPS: Final = 4
+_LATE_SECONDS: Final = 5.0
+"""How old the number of late runs may be: the list beside it is of this moment."""
 _TASKS_OFFERED: Final = 200
 
 
@@ -32,7 +38,7 @@ class Listed:
     older: str | None
 
 
-class RunsPage(PletHandler):
+class RunsPage(PromisingHandler):
     """`/plet/`."""
 
     right = "runs"
@@ -67,8 +73,23 @@ class RunsPage(PletHandler):
     def _glance(self, asked: RunQuery) -> str:
         now, tenants = self.reader.now, self.viewer.tenants
         glance = queries.glance(self.store, now=now, tenants=tenants)
+        late = self.desk.costly.ask(
+            ("late", tenants),
+            lambda: count_late(self.store, self.objectives(), now=now, tenants=tenants),
+            most=_LATE_SECONDS,
+        )
+        firing = open_book(self.store, now=now, tenants=tenants, told=False).counts
         ends = bars24.ends_chart(self._ends(now), now=now, step=_BAR_SECONDS)
-        return self.part("glance.html", glance=glance, ends=ends, query=asked, active=ACTIVE, bad=BAD)
+        return self.part(
+            "glance.html",
+            glance=glance,
+            late=late,
+            firing=firing,
+            ends=ends,
+            query=asked,
+            active=ACTIVE,
+            bad=BAD,
+        )
 
     def _ends(self, now: float) -> list[EndsBucket]:
         until, tenants = (now // _BAR_SECONDS + 1) * _BAR_SECONDS, self.viewer.tenants
@@ -81,11 +102,22 @@ class RunsPage(PletHandler):
         )
 
     def _list(self, asked: RunQuery) -> str:
-        listed = listed_runs(self.store, asked, tenants=self.viewer.tenants, zone=self.reader.tz)
+        objectives, now = self.objectives(), self.reader.now
+        listed = listed_runs(
+            self.store,
+            asked,
+            tenants=self.viewer.tenants,
+            zone=self.reader.tz,
+            late=Late(objectives, now) if asked.late else None,
+        )
+
+        def row(run: Run) -> dict[str, Any]:
+            return self._row(run) | {"promise": chip_of(run, objectives, now)}
+
         return self.part(
             "runs_list.html",
-            running=[self._row(run) for run in listed.running],
-            rest=[self._row(run) for run in listed.rest],
+            running=[row(run) for run in listed.running],
+            rest=[row(run) for run in listed.rest],
             listed=listed,
             query=asked,
             retention=self.places.settings.retention_days,
@@ -112,9 +144,28 @@ class RunsPage(PletHandler):
         }
 
 
-def listed_runs(store: Any, asked: RunQuery, *, tenants: tuple[str, ...] | None, zone: Any) -> Listed:
+@dataclass(frozen=True)
+class Late:
+    """By which promises, and when, runs are late."""
+
+    objectives: list[Declared]
+    now: float
+
+
+def listed_runs(
+    store: Any, asked: RunQuery, *, tenants: tuple[str, ...] | None, zone: Any, late: Late | None = None
+) -> Listed:
     """Return the page of the list that `asked` names: running ones first, on the newest page."""
     filters = asked.filters(zone) | {"tenants": tenants}
+    if late is not None:
+        page = _page(store, asked, filters | {"older": overdue(late.objectives, late.now)})
+        return Listed(
+            [],
+            False,
+            [run for run in page.items if is_late(run, late.objectives, late.now)],
+            page.previous,
+            page.next,
+        )
     if filters["states"]:
         page = _page(store, asked, filters)
         return Listed([], False, page.items, page.previous, page.next)

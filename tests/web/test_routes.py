@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 import pytest
 from flowers import NO_ANSWER, Answer, RunningFlower, running_flower
 from recorded_runs import Story
+from watched import Watched
 
 from plet_celery.web.access import RIGHTS
+from plet_celery.web.alert import Act
 from plet_celery.web.handler import PletHandler
 from plet_celery.web.routes import Asset, routes
 from plet_celery.web.run import FOLLOW
@@ -31,6 +33,8 @@ REGIONS = {
     "plet": ("glance", "runs", "tasks", "footer"),
     "plet-workers": ("workers", "lost", "footer"),
     "plet-health": ("health", "footer"),
+    "plet-alerts": ("tiles", "alerts", "rules", "footer"),
+    "plet-alert": ("head", "acts", "timeline", "runs", "deliveries", "footer"),
     "plet-run": (
         *("head", "error", "stages", "canvas", "log", "metadata", "measures"),
         *("arguments", "attempts", "events", "raw", "footer", FOLLOW),
@@ -40,7 +44,13 @@ LEADING = ("plet", "plet/runs", "plet/runs/")
 """These lead to the list."""
 # The probes have tests of their own, in test_health_page.py.
 PROBES = {"plet-healthz", "plet-livez", "plet-readyz"}
-NAMED = [one for one in routes() if one.handler_class is not Asset and one.name not in PROBES]
+ACTS = [one for one in routes() if issubclass(one.handler_class, Act)]
+"""What forms are sent to: `test_alert_acts.py` asks who may."""
+NAMED = [
+    one
+    for one in routes()
+    if one.handler_class is not Asset and one.name not in PROBES and not issubclass(one.handler_class, Act)
+]
 
 
 def told(story: Story, tenant: str, at: float) -> str:
@@ -57,6 +67,12 @@ def ids(shop: Any) -> dict[str, str]:
     shop.write(RULES)
     found = {tenant: told(shop.story, tenant, shop.now - 60) for tenant in ("mine", "other")}
     shop.story.ship()
+    watched = Watched(shop.story.store)
+    for tenant, run in tuple(found.items()):
+        said: Any = {"title": CANARY, "value": CANARY, "advice": CANARY, "affected": CANARY}
+        watched.judge("failure_rate", f"{tenant}.{CANARY}", tenant=tenant, runs=(run,), count=1, **said)
+        watched.go(shop.now)
+        found[f"{tenant} alert"] = watched.alert("failure_rate", f"{tenant}.{CANARY}").id
     return found
 
 
@@ -67,21 +83,28 @@ def guarded(shop: Any, ids: dict[str, str]) -> Iterator[RunningFlower]:
         yield found
 
 
-def paths(run: str) -> list[str]:
-    """Every route's address for a run."""
+def address_of(one: Any, run: str, alert: str) -> str:
+    """The address of a route for a run, or for an alert."""
+    pattern = one.regex.pattern.removesuffix("$")
+    return str(pattern.replace("([^/]+)", alert if "/alerts/" in pattern else run))
+
+
+def paths(run: str, alert: str) -> list[str]:
+    """Every route's address for a run and an alert."""
     found = []
     for one in NAMED:
-        path = one.regex.pattern.removesuffix("$").replace("([^/]+)", run).replace(".*", "no/such/page")
+        path = address_of(one, run, alert).replace(".*", "no/such/page")
         assert re.fullmatch(one.regex, path), path
         found.append(path.removeprefix("/"))
     return found
 
 
-def every_address(run: str) -> list[str]:
-    """All pages, regions and downloads about a run."""
-    found = paths(run)
+def every_address(ids: dict[str, str], tenant: str = "mine") -> list[str]:
+    """All pages, regions and downloads about the run and the alert of a tenant."""
+    run, alert = ids[tenant], ids[f"{tenant} alert"]
+    found = paths(run, alert)
     for one in NAMED:
-        path = one.regex.pattern.removesuffix("$").replace("([^/]+)", run).removeprefix("/")
+        path = address_of(one, run, alert).removeprefix("/")
         found += [f"{path}?region={region}" for region in REGIONS.get(one.name or "", ())]
     return [*found, f"plet/runs/{run}/log?log_tab=1", f"plet/runs/{run}/log?log_raw=1&log_q=x"]
 
@@ -94,6 +117,7 @@ def test_every_route_declares_a_right_but_the_one_of_static_files() -> None:
     talkative = {one.name for one in routes() if getattr(one.handler_class, "says_a_word", False)}
     assert talkative == PROBES
     assert not any(one.regex.groups for one in routes() if one.name in PROBES)
+    assert {one.handler_class.right for one in ACTS} == {"act"}
 
 
 def test_a_handler_without_a_right_or_with_a_door_of_its_own_cannot_be_written() -> None:
@@ -116,7 +140,7 @@ def test_no_handler_hides_a_method_that_tornado_calls() -> None:
 def test_regions_of_this_test_are_those_of_the_pages(guarded: RunningFlower, ids: dict[str, str]) -> None:
     for name, regions in REGIONS.items():
         (one,) = (route for route in NAMED if route.name == name)
-        path = one.regex.pattern.removesuffix("$").replace("([^/]+)", ids["mine"]).removeprefix("/")
+        path = address_of(one, ids["mine"], ids["mine alert"]).removeprefix("/")
         found = set(re.findall(r'id="region-(\w+)"', guarded.get(path, user="ada:pw").text))
         assert found == set(regions) - {FOLLOW}, path
 
@@ -130,7 +154,7 @@ def test_who_may_not_see_runs_gets_nothing_by_any_verb(
     guarded: RunningFlower, ids: dict[str, str], user: str | None, verb: str
 ) -> None:
     wanted = {403} if user in ("none:pw", "logs:pw") else {401}
-    for path in every_address(ids["mine"]):
+    for path in every_address(ids):
         answer = guarded.get(path, user=user, method=verb)
         assert answer.status in wanted, (path, answer.status)
         assert CANARY not in answer.text, path
@@ -138,7 +162,7 @@ def test_who_may_not_see_runs_gets_nothing_by_any_verb(
 
 @pytest.mark.parametrize("verb", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"])
 def test_who_may_read_may_not_write(guarded: RunningFlower, ids: dict[str, str], verb: str) -> None:
-    for path in every_address(ids["mine"]):
+    for path in every_address(ids):
         answer = guarded.get(path, user="ada:pw", method=verb)
         assert answer.status == 405, path
         assert CANARY not in answer.text
@@ -146,7 +170,7 @@ def test_who_may_read_may_not_write(guarded: RunningFlower, ids: dict[str, str],
 
 
 def test_reading_finds_everything_of_ones_own(guarded: RunningFlower, ids: dict[str, str]) -> None:
-    for path in every_address(ids["mine"]):
+    for path in every_address(ids):
         answer = guarded.get(path, user="ada:pw")
         missing = "no/such/page" in path
         assert answer.status == (404 if missing else 302 if path in LEADING else 200), path
@@ -157,7 +181,7 @@ def test_a_head_request_is_answered_as_a_get_without_its_body(
     guarded: RunningFlower, ids: dict[str, str]
 ) -> None:
     for user in (None, "none:pw", "runs:pw", "ada:pw"):
-        for path in every_address(ids["mine"]):
+        for path in every_address(ids):
             whole, head = (guarded.get(path, user=user, method=verb) for verb in ("GET", "HEAD"))
             assert (head.status, head.text) == (whole.status, ""), path
             assert head.headers.get("content-type") == whole.headers.get("content-type") or whole.status > 400
@@ -177,14 +201,17 @@ def test_a_foreign_run_is_one_that_is_not_there_whatever_is_asked(
 ) -> None:
     absent = "00000000-0000-4000-8000-000000000000"
     for verb in ("GET", "HEAD"):
-        pairs = zip(every_address(ids["other"]), every_address(absent), strict=True)
+        nobodys = {"other": absent, "other alert": "0" * 32}
+        pairs = zip(every_address(ids, "other"), every_address(nobodys, "other"), strict=True)
         for foreign_path, absent_path in pairs:
-            if "/runs/" not in foreign_path or foreign_path in LEADING:
+            if not re.search("/(runs|alerts)/", foreign_path) or foreign_path in LEADING:
                 continue
             foreign = guarded.get(foreign_path, user="ada:pw", method=verb)
             missing = guarded.get(absent_path, user="ada:pw", method=verb)
             assert foreign.status == missing.status == 404, foreign_path
-            assert alike(foreign, ids["other"]) == alike(missing, absent), foreign_path
+            for name, id_ in nobodys.items():
+                foreign = foreign._replace(text=foreign.text.replace(ids[name], id_))
+            assert alike(foreign, absent) == alike(missing, absent), foreign_path
 
 
 def alike(answer: Answer, run: str) -> tuple[Any, ...]:
@@ -285,6 +312,12 @@ ODD = [
         "?tenant=%25",
     ),
     *(
+        "?show=%00",
+        "?show=nothing&q=%ff&silence=%00",
+        "?late=1",
+        "?late=1&state=failed&task=*&q=x",
+        "?late=%00&after=e30",
+        "?silence=" + "x" * 500,
         "?" + "a=1&" * 90,
         "?worker=%F0%9F%92%A5",
         "?tz=utc&tz=../../x",
@@ -329,11 +362,17 @@ ODD_OF_RUN = [
 ]
 
 
-@pytest.mark.parametrize("path", ["plet/", "plet/workers", "plet/runs/{run}", "plet/runs/{run}/log"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("plet/", "plet/workers", "plet/runs/{run}", "plet/runs/{run}/log"),
+        *("plet/alerts", "plet/alerts?show=resolved&x=", "plet/alerts/{alert}"),
+    ],
+)
 def test_no_argument_makes_an_error_of_ours(guarded: RunningFlower, ids: dict[str, str], path: str) -> None:
-    path = path.format(run=ids["mine"])
+    path = path.format(run=ids["mine"], alert=ids["mine alert"])
     for query in (*ODD, *(ODD_OF_RUN if "runs" in path else ())):
-        answer = guarded.get(path + query, user="ada:pw")
+        answer = guarded.get(path + (f"&{query[1:]}" if "?" in path else query), user="ada:pw")
         assert answer.status in (200, 400, 404), (query[:80], answer.status)
         for word in ("Traceback", "an error of ours", "Uncaught"):
             assert word not in answer.text, query[:80]
@@ -346,7 +385,8 @@ def test_no_argument_makes_an_error_of_ours(guarded: RunningFlower, ids: dict[st
     "run", ["%ff", "%00", "%c3%28", "%ed%a0%80", "a%0d%0aSet-Cookie:x=1", "%e2%80%ae", "..", "~"]
 )
 def test_no_id_makes_an_error_of_ours(guarded: RunningFlower, run: str) -> None:
-    for path in (f"/plet/runs/{run}", f"/plet/runs/{run}/log", f"/plet/runs/{run}?region=log"):
+    pages = (f"/plet/runs/{run}", f"/plet/runs/{run}/log", f"/plet/runs/{run}?region=log")
+    for path in (*pages, f"/plet/alerts/{run}", f"/plet/alerts/{run}?region=acts"):
         answer = raw(guarded, f"GET {path} HTTP/1.1", user=ADA)
         assert re.match(r"HTTP/1.1 (400|404) ", answer), answer[:60]
         assert "\nset-cookie: x" not in answer.lower()

@@ -24,7 +24,7 @@ from plet_celery.store import open_store, queries
 from plet_celery.web.pool import Busy, Pool
 
 SECRETS = ("canary", "Traceback", "plet_redact")
-PAGES = ("plet/", "plet/workers")
+PAGES = ("plet/", "plet/workers", "plet/alerts")
 
 
 @pytest.fixture

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from flowers import NO_ANSWER, RunningFlower, running_flower
 from recorded_runs import Story, error
+from watched import Watched
+
+from plet_celery.store import Store, alerting
 
 RULES = """
 from plet_celery import ALL_TENANTS
@@ -60,7 +63,28 @@ def ids(shop: Any) -> dict[str, str]:
     child.succeed()
     other.fail("BETA-error", "BETA-text")
     shop.story.ship()
+    for tenant, mark in (("acme", "ACME"), ("beta/x", "BETA"), ("acmeX", "SIBLING"), ("", "WHOLE-BETA")):
+        found[f"{mark} alert"] = alarm(shop.story.store, tenant, mark, found, shop.now)
     return found | {"BETA parent": parent.id, "ACME child": child.id, "BETA other": other.id}
+
+
+def alarm(store: Store, tenant: str, mark: str, runs: dict[str, str], now: float) -> str:
+    """Have an alert fire with a mark in every field, and be silenced; it names runs of all tenants."""
+    watched = Watched(store, channels=(f"{mark.lower()}-channel",))
+    named = [run for name, run in runs.items() if name.endswith(("failed", "running"))]
+    watched.judge(
+        f"failure_rate:{mark}", f"{mark}-subject", tenant=tenant, task=f"{mark}-task", queue=f"{mark}-queue",
+        title=f"{mark}-title", value=f"{mark}-value", limit=f"{mark}-limit", affected=f"{mark}-affected",
+        advice=f"{mark}-advice", runs=tuple(named), count=len(named),
+    )  # fmt: skip
+    watched.go(now)
+    alert = watched.alert(f"failure_rate:{mark}", f"{mark}-subject").id
+    tenants = [tenant] if tenant else None
+    alerting.acknowledge(store, alert, by=f"{mark}-who", note=f"{mark}-note", now=now)
+    alerting.silence_alert(
+        store, alert, until=now + 9000, reason=f"{mark}-reason", by=f"{mark}-who", now=now, tenants=tenants
+    )
+    return alert
 
 
 def twins(story: Story, tenant: str, mark: str, now: float) -> dict[str, str]:
@@ -97,6 +121,16 @@ def flower(shop: Any, ids: dict[str, str]) -> Iterator[RunningFlower]:
     users = ",".join(f"{name}:pw" for name in (*USERS, ACME, BETA))
     with running_flower(shop.folder, f"--basic-auth={users}") as found:
         yield found
+
+
+ALERT_REGIONS = ("head", "acts", "timeline", "runs", "deliveries", "footer")
+
+
+def everything_about_alert(alert: str) -> list[str]:
+    """All addresses that tell of one alert."""
+    page = f"plet/alerts/{alert}"
+    forms = [f"{page}/{act}" for act in ("acknowledge", "silence", "unsilence")]
+    return [page, f"{page}?silence=8h", *forms, *(f"{page}?region={region}" for region in ALERT_REGIONS)]
 
 
 def everything_about(run: str) -> list[str]:
@@ -152,6 +186,8 @@ def test_what_a_right_hides_is_nowhere_and_the_rest_is_there(
 
 def test_no_answer_tells_anything_of_another_tenant(flower: RunningFlower, ids: dict[str, str]) -> None:
     theirs = {name: run for name, run in ids.items() if not name.startswith("ACME")}
+    runs = {name: run for name, run in ids.items() if not name.endswith("alert")}
+    alerts = {name: alert for name, alert in ids.items() if name.endswith("alert")}
     cursors = cursors_of(flower, BETA)
     found = [
         *("plet/", "plet/workers", "plet/?region=glance", "plet/?region=tasks", "plet/?region=footer"),
@@ -183,7 +219,12 @@ def test_no_answer_tells_anything_of_another_tenant(flower: RunningFlower, ids: 
         ),
         *(f"plet/?q={run[:length]}" for run in theirs.values() for length in (4, 8, len(run))),
         *(f"plet/?{way}={cursor}" for cursor in cursors for way in ("after", "before")),
-        *(path for run in ids.values() for path in everything_about(run)),
+        *(path for run in runs.values() for path in everything_about(run)),
+        *("plet/alerts", "plet/?late=1", "plet/?late=1&task=BETA*", "plet/alerts?q=BETA"),
+        *(f"plet/alerts?show={show}" for show in ("firing", "silenced", "no_data", "resolved")),
+        *(f"plet/alerts?region={region}" for region in ("tiles", "alerts", "rules", "footer")),
+        *(f"plet/alerts?q=failure_rate:{mark}" for mark in ("B", "BETA", "WHOLE-BETA")),
+        *(path for alert in alerts.values() for path in everything_about_alert(alert)),
     ]
     assert len(cursors) >= 1
     for path in found:
@@ -191,7 +232,7 @@ def test_no_answer_tells_anything_of_another_tenant(flower: RunningFlower, ids: 
         for asked in re.findall(r"(?:task|q|tenant|queue)=[^&]*", path):  # what was typed stands in its field
             text = text.replace(asked.partition("=")[2], "")
             text = text.replace(asked.partition("=")[2].replace("/", "%2F"), "")
-        for word in ("BETA", "SIBLING", "mixed.parent", *theirs.values()):
+        for word in ("BETA", "beta-channel", "SIBLING", "mixed.parent", *theirs.values()):
             if not (word in path and word in theirs.values()):
                 assert word not in text, (path, word)
         assert NO_ANSWER not in text or "cursor" in text, path
@@ -237,3 +278,33 @@ def test_who_may_see_no_tenant_sees_no_worker(flower: RunningFlower, ids: dict[s
 
     assert _known(heard, [], {}) == {}
     assert list(_known(heard, [], {"celery@acme": []})) == ["celery@acme"]
+
+
+def test_each_tenant_sees_its_own_alerts_and_counts_them(flower: RunningFlower, ids: dict[str, str]) -> None:
+    for user, mark in ((ACME, "ACME"), (BETA, "BETA")):
+        listed = flower.get("plet/alerts", user=f"{user}:pw").text
+        page = flower.get(f"plet/alerts/{ids[f'{mark} alert']}", user=f"{user}:pw").text
+        for word in ("title", "value", "limit", "reason", "subject"):
+            assert f"{mark}-{word}" in listed, word
+            assert f"{mark}-{word}" in page, word
+        for word in ("advice", "affected", "note", "who", "task", "queue"):
+            assert f"{mark}-{word}" in page, word
+        assert f"{mark.lower()}-channel" in listed
+        assert re.search(r"<strong>1</strong>\s*<span[^>]*>‖</span> silenced", listed)
+        assert ids[f"{mark} failed"] in page
+        assert "</span> ok" not in listed  # promises count the runs of all tenants
+        assert "Objectives</h2>" not in listed
+    whole = flower.get("plet/alerts", user="runs:pw").text
+    assert re.search(r"<strong>4</strong>\s*<span[^>]*>‖</span> silenced", whole)
+    assert "</span> ok" in whole
+
+
+def test_runs_of_others_in_an_alert_are_neither_named_nor_counted(
+    flower: RunningFlower, ids: dict[str, str]
+) -> None:
+    mine = flower.get(f"plet/alerts/{ids['ACME alert']}?region=runs", user=f"{ACME}:pw").text
+    whole = flower.get(f"plet/alerts/{ids['ACME alert']}?region=runs", user="runs:pw").text
+
+    assert mine.count("/plet/runs/") == 2
+    assert "more were removed" not in mine
+    assert whole.count("/plet/runs/") > 2

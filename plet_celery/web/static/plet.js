@@ -30,6 +30,16 @@ function agoOf(seconds) {
   return seconds > 0 ? `${words} ago` : `in ${words}`;
 }
 
+function aboutOf(seconds) {
+  const total = Math.max(0, Math.floor(seconds));
+  if (total < 60) return `${total} s`;
+  const parts = [[Math.floor(total / 86400), "d"], [Math.floor(total / 3600) % 24, "h"], [Math.floor(total / 60) % 60, "min"]];
+  const first = parts.findIndex(([number]) => number);
+  return parts.slice(first, first + 2).filter(([number]) => number).map((one) => one.join(" ")).join(" ");
+}
+
+const dueOf = (left) => (left >= 0 ? `${aboutOf(left)} left` : `late by ${aboutOf(-left)}`);
+
 function clockOf(at, now) {
   const zoned = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "medium" }).format(at);
   const [day, time] = [zoned.slice(0, 10), zoned.slice(11)];
@@ -57,15 +67,16 @@ function writeTimes(within = root) {
     const form = element.dataset.plet;
     let words = element.textContent;
     if (form === "for") words = spanOf(past);
+    else if (form === "due") words = dueOf(-past);
     else if (form === "ago") words = agoOf(past);
     else if (form === "now" && !isMine) words = words.replace(/^.*\d:\d\d:\d\d/, serverTime(words, now));
     else if (isMine) {
       const clock = clockOf(at, now);
-      words = form === "time" ? clock.time : `${form === "both" ? clock.time : clock.full} ${zoneWord(at)}`;
+      words = form === "time" ? clock.time : form === "hm" ? clock.time.slice(0, -3) : `${form === "both" ? clock.time : clock.full} ${zoneWord(at)}`;
       if (form === "both") words = `${agoOf(past)} · ${words}`;
     } else if (form === "both") words = words.replace(/^[^·]*· /, `${agoOf(past)} · `);
     if (words !== element.textContent) element.textContent = words;
-    if (isMine && form !== "for" && form !== "now") element.title = `${clockOf(at, now).full} ${zoneWord(at)}`;
+    if (isMine && !["for", "now"].includes(form)) element.title = `${clockOf(at, now).full} ${zoneWord(at)}`;
   }
 }
 
@@ -241,7 +252,7 @@ const keys = {
   t: theme,
   "?": () => (help.open ? help.close() : help.showModal()),
 };
-const places = { r: "", w: "workers", h: "health" };
+const places = { r: "", a: "alerts", w: "workers", h: "health" };
 let isGoing = false;
 
 function onKey(event) {
