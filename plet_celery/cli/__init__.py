@@ -21,6 +21,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "health": ("plet_celery.cli.health:health", "Say how broker, workers, store and shippers do."),
     "config": ("plet_celery.cli.config:config", "Show every setting, its source, and where things live."),
     "doctor": ("plet_celery.cli.doctor:doctor", "Check what is wired, what is not, and what to do."),
+    "alerts": ("plet_celery.cli.alerts:alerts", "List alerts, show one, acknowledge or silence it."),
+    "objectives": ("plet_celery.cli.objectives:objectives", "List promises and how they are kept."),
     "monitor": ("plet_celery.cli.monitor:monitor", "Pass again and again, or once: checks, alerts."),
     "ship": ("plet_celery.cli.ship:ship", "Run the shipper in the foreground (systemd, pods)."),
     "prune": ("plet_celery.cli.prune:prune", "Remove runs whose time is over."),

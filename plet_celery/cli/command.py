@@ -97,7 +97,8 @@ class Command(CeleryCommand):
 
 def failure_of(error: errors.PletError) -> Failure:
     """Return how an error ends a command."""
-    if isinstance(error, errors.RunNotFound | errors.LogNotFound):
+    missing = errors.RunNotFound | errors.LogNotFound | errors.AlertNotFound | errors.SilenceNotFound
+    if isinstance(error, missing):
         return NotFound(str(error))
     # A plain PletError is about an argument, such as a cursor that is none.
     if isinstance(error, errors.RunAmbiguous | errors.SettingsError) or type(error) is errors.PletError:

@@ -54,6 +54,21 @@ class Age(click.ParamType):  # type: ignore[type-arg]
         return sum(float(number) * _UNITS[unit] for number, unit in _SPAN.findall(text))
 
 
+class Length(click.ParamType):  # type: ignore[type-arg]
+    """A length of time with its unit: `30m`, `2h`, `1d12h`. Gives seconds."""
+
+    name = "length"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds."""
+        if isinstance(value, float):
+            return value
+        text = str(value).strip()
+        if not text or _SPAN.sub("", text).strip():
+            self.fail(f"{text!r} is no length of time; give 30m, 2h, 1d12h", param, ctx)
+        return sum(float(number) * _UNITS[unit] for number, unit in _SPAN.findall(text))
+
+
 class Level(click.ParamType):  # type: ignore[type-arg]
     """A log level by name or number. Gives logging's number."""
 
