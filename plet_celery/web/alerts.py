@@ -140,6 +140,7 @@ class AlertsPage(ActingHandler):
 
     def _list(self, asked: AlertQuery) -> str:
         now, tenants = self.reader.now, self.viewer.tenants
+        passed = watching.last_pass(self.store)
         page: Page[Entry] = Page(items=[])
         is_cut = False
         if asked.show == "resolved":
@@ -162,6 +163,7 @@ class AlertsPage(ActingHandler):
             newer=page.previous,
             older=page.next,
             is_cut=is_cut,
+            is_late=book.is_late(passed, self.places.settings.monitor_interval),
             caption=_CAPTIONS[asked.show],
             may_act=not self.why_not(),
             kept_days=self.places.settings.alert_days,

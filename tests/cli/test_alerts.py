@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -172,6 +173,25 @@ def test_an_alert_that_is_not_there_is_not_found(project: Any, watched: Watched,
 
     assert done.exit_code == 4
     assert "deadbeef" in done.stderr
+
+
+def example(title: str) -> Any:
+    """The JSON below a title of the page about JSON."""
+    text = (Path(__file__).parents[2] / "docs" / "json.md").read_text()
+    found = text.partition(f"### {title}\n")[2].partition("\n    ")[2].partition("\n\n")[0]
+    return json.loads(" ".join(found.split()))
+
+
+def test_the_page_about_json_has_every_key(project: Any, watched: Watched, evening: dict[str, str]) -> None:
+    promise(watched.store, time.time())
+    (alert,) = lines(project.invoke("alerts", "show", evening["firing"], "--json").stdout)
+    one = lines(project.invoke("objectives", "--json").stdout)[0]
+
+    told = example("An alert")
+    assert list(told) == list(alert)
+    for name in ("told", "transitions", "deliveries"):
+        assert list(told[name][0]) == list(alert[name][0]), name
+    assert list(example("A promise")) == list(one)
 
 
 # Acts

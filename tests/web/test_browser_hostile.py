@@ -11,8 +11,14 @@ import pytest
 from browsing import Visits, lines, overflow
 from flowers import running_flower
 from playwright.sync_api import Page, expect
+from watched import Watched
 
 from plet_celery import events
+from plet_celery.objectives import Declared, MaxRuntime
+from plet_celery.store import Store, alerting
+from plet_celery.store.columns import fit
+from plet_celery.store.promiserows import declarations, declare
+from plet_celery.watchfacts import Severity
 
 ACTS = {
     "script": "<script>alert(1)</script>",
@@ -36,6 +42,10 @@ class Nasty:
 
     base: str = ""
     runs: dict[str, str] = field(default_factory=dict)
+    alerts: dict[str, str] = field(default_factory=dict)
+
+    def alert(self, name: str) -> str:
+        return f"{self.base}alerts/{self.alerts[name]}"
 
     def address(self, name: str) -> str:
         return f"{self.base}runs/{quote(self.runs[name], safe='')}"
@@ -79,6 +89,33 @@ def tell(story: Any, text: str, name: str, now: float) -> str:
     return str(run.id)
 
 
+def alarm(store: Store, text: str, name: str, run: str) -> str:
+    """Have an alert fire that says nothing but `text`, wherever it can; returns its id."""
+    now = time.time()
+    watched = Watched(store, channels=(text[:60],))
+    watched.judge(
+        f"stuck:{name}", text, severity=Severity.CRITICAL, title=text, value=text, limit=text, affected=text,
+        advice=text, task=text, queue=text, tenant=text, runs=(run, text), count=2,
+    )  # fmt: skip
+    watched.go(now)
+    found = next(one for one in alerting.open_alerts(store) if one.rule == f"stuck:{name}").id
+    alerting.acknowledge(store, found, by=text, note=text, now=now)
+    alerting.silence_alert(store, found, until=now + 9000, reason=text, by=text, now=now)
+    delivery = store.tables.watching.delivery
+    with store.writing() as connection:
+        mine = delivery.update().where(delivery.c.alert_id == found)
+        connection.execute(mine.values(status=fit(text, 250)))
+    return found
+
+
+def promise(store: Store, text: str) -> None:
+    """Declare a promise that says nothing but `text`."""
+    one = Declared(text, MaxRuntime(10, name=text[:60], advice=text), text)
+    with store.writing() as connection:
+        found = declarations(connection, store.tables, [one], now=1.0, limits={one.id: text}, has_app=True)
+        declare(connection, store.tables, found)
+
+
 @pytest.fixture(scope="module")
 def nasty(shop: Any) -> Any:
     """One run for each text, and one with all of them."""
@@ -87,6 +124,9 @@ def nasty(shop: Any) -> Any:
         for name, text in {**ACTS, "all": " ".join(ACTS.values())[:9000]}.items():
             made.runs[name] = tell(shop.story, text, name, time.time())
         shop.story.ship()
+        for name, text in {**ACTS, "all": " ".join(ACTS.values())[:9000]}.items():
+            made.alerts[name] = alarm(shop.story.store, text.replace("\0", ""), name, made.runs[name])
+        promise(shop.story.store, " ".join(ACTS.values())[:200].replace("\0", ""))
         yield made
 
 
@@ -131,7 +171,11 @@ def test_a_text_does_nothing_on_the_page_of_its_run(nasty: Nasty, visits: Visits
 
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize(
-    "path", ["", "workers", "?state=failed&q={all}", "?task={all}&worker={all}&tz={all}"]
+    "path",
+    [
+        *("", "workers", "?state=failed&q={all}", "?task={all}&worker={all}&tz={all}", "?late=1"),
+        *("alerts", "alerts?q={all}&show={all}", "alerts?show=silenced"),
+    ],
 )
 def test_no_text_does_anything_in_a_list(nasty: Nasty, visits: Visits, path: str, width: int) -> None:
     asked = quote(" ".join(ACTS.values())[:900], safe="", errors="replace")
@@ -146,6 +190,24 @@ def test_no_text_does_anything_in_a_list(nasty: Nasty, visits: Visits, path: str
     found.pop("acts")
     assert found == NOTHING
     assert overflow(page) == 0
+
+
+@pytest.mark.parametrize("name", [*ACTS, "all"])
+def test_a_text_does_nothing_on_the_page_of_its_alert(nasty: Nasty, visits: Visits, name: str) -> None:
+    page = visits.open(nasty.alert(name), width=390)
+
+    expect(page.get_by_role("heading", level=1)).not_to_be_empty()
+    expect(page.get_by_text("No answer.", exact=True).locator("visible=true")).to_have_count(0)
+    expect(page.get_by_role("region", name="Timeline").get_by_role("listitem")).to_have_count(3)
+    with page.expect_response(lambda answer: "region=deliveries" in answer.url):
+        pass
+    found = harmless(page)
+    assert found.pop("acts") == (0 if name in ("template", "all") else -1)
+    assert found == NOTHING
+    assert overflow(page) == 0
+    shown = page.evaluate("document.body.innerText")
+    assert "\u202e" not in shown
+    assert "\x1b" not in shown
 
 
 @pytest.mark.parametrize("name", ["script", "image", "template"])
