@@ -89,10 +89,10 @@ def tell(story: Any, text: str, name: str, now: float) -> str:
     return str(run.id)
 
 
-def alarm(store: Store, text: str, name: str, run: str) -> str:
+def alarm(watched: Watched, text: str, name: str, run: str) -> str:
     """Have an alert fire that says nothing but `text`, wherever it can; returns its id."""
-    now = time.time()
-    watched = Watched(store, channels=(text[:60],))
+    now, store = time.time(), watched.store
+    watched.channels = (text[:60],)
     watched.judge(
         f"stuck:{name}", text, severity=Severity.CRITICAL, title=text, value=text, limit=text, affected=text,
         advice=text, task=text, queue=text, tenant=text, runs=(run, text), count=2,
@@ -124,8 +124,9 @@ def nasty(shop: Any) -> Any:
         for name, text in {**ACTS, "all": " ".join(ACTS.values())[:9000]}.items():
             made.runs[name] = tell(shop.story, text, name, time.time())
         shop.story.ship()
+        watched = Watched(shop.story.store)
         for name, text in {**ACTS, "all": " ".join(ACTS.values())[:9000]}.items():
-            made.alerts[name] = alarm(shop.story.store, text.replace("\0", ""), name, made.runs[name])
+            made.alerts[name] = alarm(watched, text.replace("\0", ""), name, made.runs[name])
         promise(shop.story.store, " ".join(ACTS.values())[:200].replace("\0", ""))
         yield made
 
