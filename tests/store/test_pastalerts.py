@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -28,10 +29,11 @@ def drop() -> Iterator[None]:
     drop_stores()
 
 
-def put(store: Store, number: int, *, fired: bool = True, is_over: bool = True, **facts: str) -> str:
+def put(store: Store, number: int, *, fired: bool = True, is_over: bool = True, **facts: Any) -> str:
     at = 1000.0 + number // 2  # two end at the same moment
+    told: dict[str, Any] = {"rule": "stuck", "subject": f"task_{number}", "tenant": ""} | facts
     alert = Alert(
-        **({"rule": "stuck", "subject": f"task_{number}", "tenant": ""} | facts),
+        **told,
         id=f"{number:032x}",
         state=AlertState.RESOLVED if is_over else AlertState.FIRING,
         severity=Severity.WARNING,
@@ -70,7 +72,9 @@ def test_each_is_on_one_page_the_last_to_end_first_and_back_again(store: Store) 
 
 
 def test_a_prefix_is_of_the_rule_the_subject_or_the_task(store: Store) -> None:
-    for number, facts in enumerate(({"task": "shop.a"}, {"subject": "shop.b"}, {"rule": "shop_rule"}, {})):
+    some: tuple[dict[str, Any], ...]
+    some = ({"task": "shop.a"}, {"subject": "shop.b"}, {"rule": "shop_rule"}, {})
+    for number, facts in enumerate(some):
         put(store, number, **facts)
 
     assert len(past_alerts(store, prefix="shop").items) == 3

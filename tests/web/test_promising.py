@@ -11,7 +11,7 @@ from plet_celery.terminal.text import about, left_or_late
 from plet_celery.web import alertquery, runquery
 from plet_celery.web.moments import Reader, due_html, fill, time_html
 from plet_celery.web.promising import chip_of, chips_of
-from plet_celery.web.rules import limit_of
+from plet_celery.web.watchrules import limit_of
 
 NOW = 1_795_262_400.0  # 2026-11-21T12:00Z
 
