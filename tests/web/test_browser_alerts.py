@@ -83,7 +83,7 @@ def test_the_list_says_state_rule_subject_since_value_and_who_was_told(
         expect(first).to_contain_text(text)
     expect(rows(page)).to_have_count(5)
     expect(page.get_by_role("region", name="Counts")).to_have_text(
-        re.compile(r"3\s*▲ firing\s*1\s*◔ pending\s*1\s*‖ silenced\s*0\s*✔ ok\s*6\s*\? no data")
+        re.compile(r"3\s*▲ firing\s*1\s*◔ pending\s*1\s*‖ silenced\s*0\s*✔ ok\s*7\s*\? no data")
     )
 
 
@@ -160,7 +160,7 @@ def test_rules_and_promises_are_shown_with_where_they_are_declared(alarmed: Alar
     found = open_plain(alarmed.base + "alerts").get_by_role("region", name="Rules and objectives")
 
     expect(found.get_by_role("row").filter(has_text="failure_rate")).to_contain_text(
-        "more than 20 % of at least 10 runs in 60 min, for 60 s"
+        "more than 20 % of at least 10 runs in 1 h, for 60 s"
     )
     expect(found.get_by_role("row").filter(has_text="failure_rate")).to_contain_text("1 open")
     expect(found.get_by_role("row").filter(has_text="shop.make_images")).to_contain_text(
@@ -302,8 +302,11 @@ def test_keys_lead_to_the_alerts_and_along_them(alarmed: Alarmed, open_page: Any
     page.keyboard.press("g")
     page.keyboard.press("a")
     expect(page.get_by_role("heading", level=1)).to_have_text("Alerts")
-    for key in ("j", "j", "Enter"):
-        page.keyboard.press(key)
+    expect(page.locator("html.plet-has-js")).to_be_visible()
+    for row in (0, 1):
+        page.keyboard.press("j")
+        expect(rows(page).nth(row)).to_have_class(re.compile("plet-here"))
+    page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("No success lately")
 
 

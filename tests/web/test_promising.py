@@ -74,7 +74,7 @@ def test_a_rule_says_when_it_fires() -> None:
     book = Rulebook({"queue_depth": {"threshold": 5000, "for": 0}, "drops": "off"})
     said = {one.name: limit_of(one) for one in book.all()}
 
-    assert said["failure_rate"] == "more than 20 % of at least 10 runs in 60 min, for 60 s"
+    assert said["failure_rate"] == "more than 20 % of at least 10 runs in 1 h, for 60 s"
     assert said["queue_depth"] == "more than 5,000 messages"
     assert said["drops"] == "off"
     assert said["run_lost"].startswith("any runs")
