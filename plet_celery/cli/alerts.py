@@ -97,7 +97,7 @@ def alert_list(view: View, *, what: str, search: str, limit: int, after: str | N
         click.echo(f"{len(entries) - limit} more: --limit {len(entries)}", err=True)
     if more:
         click.echo(f"more: --after {more}", err=True)
-    if is_late:
+    if is_late and what != "resolved":
         click.echo(late_text(view, passed.passed_at), err=True)
     if what in ("open", "firing"):
         firing = {one.alert.id for one in found.shown("firing")}

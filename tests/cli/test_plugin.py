@@ -50,7 +50,13 @@ def test_the_list_of_commands_imports_none() -> None:
     assert done.stdout.splitlines()[-1] == "plet_celery plet_celery.cli"
 
 
-@pytest.mark.parametrize("command", ["runs", "show @last", "logs @last", "watch @last", "config"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("runs", "show @last", "logs @last", "watch @last", "config", "objectives"),
+        "alerts list --state resolved",
+    ],
+)
 def test_a_reading_command_loads_neither_flower_nor_alembic_nor_a_broker(project: Any, command: str) -> None:
     run = project.story.run("shop.load", started=1_795_000_000.0)
     run.log("hello")
