@@ -4,52 +4,64 @@ from __future__ import annotations
 
 from typing import Any
 
+from plet_celery.store.prepared import Statement
+
 SORTED_MAX = 2_000
 """Rows that a plan may sort: a fiftieth of all."""
 
 
 def faults(connection: Any, query: Any) -> list[str]:
-    """Return the steps of a query's plan that read all of `run`, or sort more than runs of one time."""
+    """Return the steps of a query's plan that read all of `run`, or sort more than runs of one time.
+
+    Args:
+        query: one of the toolkit, or a prepared statement; of one that sorts it is known that it sorts few.
+    """
+    if isinstance(query, Statement):
+        return _faults(connection, query.text, query.values, query.sorts)
     return faults_of(connection, str(query.compile(connection, compile_kwargs={"literal_binds": True})))
 
 
 def faults_of(connection: Any, text: str) -> list[str]:
     """Return the steps of a statement's plan as `faults` does."""
+    return _faults(connection.execution_options(no_parameters=True), text, None, False)
+
+
+def _faults(connection: Any, text: str, values: Any, sorts: bool) -> list[str]:
     return {"sqlite": _sqlite_faults, "postgresql": _postgres_faults}.get(
         connection.dialect.name, _mariadb_faults
-    )(connection.execution_options(no_parameters=True), text)
+    )(connection, text, values, sorts)
 
 
-def _sqlite_faults(connection: Any, text: str) -> list[str]:
-    plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+def _sqlite_faults(connection: Any, text: str, values: Any, sorts: bool) -> list[str]:
+    plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)]
     return [
         step
         for step in plan
-        if "TEMP B-TREE FOR ORDER BY" in step
+        if ("TEMP B-TREE FOR ORDER BY" in step and not sorts)
         # Rows that were limited already may be counted as they are.
         or (step.startswith("SCAN") and "USING" not in step and "anon_" not in step)
     ]
 
 
-def _postgres_faults(connection: Any, text: str) -> list[str]:
-    (plan,) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {text}").scalar()
+def _postgres_faults(connection: Any, text: str, values: Any, sorts: bool) -> list[str]:
+    (plan,) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {text}", values).scalar()
     nodes, found = [plan["Plan"]], []
     while nodes:
         node = nodes.pop()
         nodes += node.get("Plans", ())
         # A bounded number of rows may be sorted: those of one canvas, or of a filter that few pass.
-        too_many = node["Node Type"] == "Sort" and node["Plan Rows"] > SORTED_MAX
+        too_many = node["Node Type"] == "Sort" and node["Plan Rows"] > SORTED_MAX and not sorts
         if node["Node Type"] == "Seq Scan" or too_many:
             found.append(f"{node['Node Type']} of {node['Plan Rows']} rows in {plan}")
     return found
 
 
-def _mariadb_faults(connection: Any, text: str) -> list[str]:
-    rows = [dict(row._mapping) for row in connection.exec_driver_sql(f"EXPLAIN {text}")]
+def _mariadb_faults(connection: Any, text: str, values: Any, sorts: bool) -> list[str]:
+    rows = [dict(row._mapping) for row in connection.exec_driver_sql(f"EXPLAIN {text}", values)]
     found = []
     for row in rows:
         if row["type"] == "ALL" and not str(row["table"]).startswith("<derived"):
             found.append(f"reads all: {rows}")
-        if "filesort" in str(row["Extra"]) and int(row["rows"]) > SORTED_MAX:
+        if "filesort" in str(row["Extra"]) and int(row["rows"]) > SORTED_MAX and not sorts:
             found.append(f"sorts: {rows}")
     return found

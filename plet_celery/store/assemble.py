@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Dialect
 
 from plet_celery.paths import run_folder, short_id
 from plet_celery.store import bulk, hoststatus, merge, metadata, settle
+from plet_celery.store.keptruns import KeptRuns, Made
 from plet_celery.store.load import state_of
 from plet_celery.store.merge import AttemptState, End
+from plet_celery.store.prepared import Statement, prepared
 from plet_celery.store.records import Attempt, Run, Stage
 from plet_celery.store.schema import Tables
 from plet_celery.store.settle import NEVER_STARTED, OPEN, REAL, RunDoc, RunRow, View
@@ -34,41 +38,79 @@ _SAME: Final = (
     ),
     *("attempts", "root_id", "parent_id", "group_id", "log_lines", "dropped", "version"),
 )
+_PLACE: Final = ("id", "journal_id", "change_seq", "version")
 _run_doc = msgspec.json.Decoder(RunDoc).decode
 _stage_facts = msgspec.json.Decoder(StageFacts).decode
 
 
 def as_of(connection: Connection, tables: Tables) -> float | None:
     """Return the wall time of the newest event that was shipped."""
-    found = connection.execute(sa.select(sa.func.max(tables.journal.c.as_of))).scalar()
+    ((found,),) = _as_of_query(tables, connection.dialect).rows(connection)
     return float(found) if found is not None else None
 
 
-def runs_by_id(connection: Connection, tables: Tables, ids: Sequence[str]) -> list[Run]:
-    """Return the runs with these keys, in their order."""
-    rows = {row[0]: RunRow(*row) for row in bulk.fetch(connection, tables.run, [(one,) for one in ids])}
-    return runs(connection, tables, [rows[one] for one in ids])
+def runs_by_id(
+    connection: Connection, tables: Tables, ids: Sequence[str], kept: KeptRuns | None = None
+) -> list[Run]:
+    """Return the runs with these keys, in their order.
+
+    Args:
+        kept: what is read of them need not be read again.
+    """
+    keys, made = [(one,) for one in ids], dict[str, Made]()
+    if kept is not None:
+        places = {row[0]: row[1:] for row in bulk.fetch(connection, tables.run, keys, columns=_PLACE)}
+        made = kept.among(places)
+        keys = [(one,) for one in ids if one not in made]
+    rows = [RunRow(*row) for row in bulk.fetch(connection, tables.run, keys)]
+    for row, one in zip(rows, _made(connection, tables, rows), strict=True):
+        made[row.id] = one
+        if kept is not None:
+            kept.keep(row.id, (row.journal_id, row.change_seq, row.version), one)
+    return _told_now(connection, tables, [made[one] for one in ids])
 
 
 def runs(connection: Connection, tables: Tables, rows: Sequence[RunRow]) -> list[Run]:
     """Return the runs of these rows, in their order."""
+    return _told_now(connection, tables, _made(connection, tables, rows))
+
+
+def _made(connection: Connection, tables: Tables, rows: Sequence[RunRow]) -> list[Made]:
+    """Return what these rows and those below them tell, which changes with them alone."""
     faces = [(row.id, row.face) for row in rows if row.face is not None]
     columns = ("run_id", "journal_id", "doc")
     face_rows = bulk.fetch(connection, tables.attempt, faces, columns=columns)
-    found = {run: (at, doc) for run, at, doc in face_rows}
-    shown = {run: state_of(doc) for run, (_, doc) in found.items()}
+    found = {run: (at, state_of(doc)) for run, at, doc in face_rows}
     values: dict[str, dict[str, Any]] = {}
     for run, key, _, _, doc in bulk.fetch(connection, tables.run_metadata, [(row.id,) for row in rows]):
         value = metadata.decode(doc)
         if not value.removed:
             values.setdefault(run, {})[key] = value.value
+    made = []
+    for row in rows:
+        journal, face = found.get(row.id, (None, None))
+        run = _run(row, face, values.get(row.id, {}))
+        made.append((run, journal if row.state == "running" else None))
+    return made
+
+
+def _told_now(connection: Connection, tables: Tables, made: Sequence[Made]) -> list[Run]:
+    """Return these runs with what changes without them."""
     newest = as_of(connection, tables)
-    running = {row.id: found[row.id][0] for row in rows if row.state == "running" and row.id in found}
-    silent = hoststatus.silent_since(connection, tables, running.values())
-    return [
-        _run(row, shown.get(row.id), values.get(row.id, {}), newest, silent.get(running.get(row.id, "")))
-        for row in rows
-    ]
+    journals = {journal for _, journal in made if journal is not None}
+    silent = hoststatus.silent_since(connection, tables, journals)
+    found = []
+    for kept, journal in made:
+        run = copy(kept)
+        run.as_of = newest
+        run.unreachable_since = silent.get(journal) if journal is not None else None
+        found.append(run)
+    return found
+
+
+@functools.lru_cache
+def _as_of_query(tables: Tables, dialect: Dialect) -> Statement:
+    return prepared(sa.select(sa.func.max(tables.journal.c.as_of)), dialect)
 
 
 def attempts(run: RunRow, rows: Iterable[Any]) -> list[Attempt]:
@@ -108,13 +150,7 @@ def error_of(row: RunRow, doc: RunDoc, face: AttemptState | None) -> dict[str, A
     return _error(doc.upstream if _is_upstreams(row, doc, end) else end)
 
 
-def _run(
-    row: RunRow,
-    face: AttemptState | None,
-    values: dict[str, Any],
-    newest: float | None,
-    silent: float | None,
-) -> Run:
+def _run(row: RunRow, face: AttemptState | None, values: dict[str, Any]) -> Run:
     doc = doc_of(row)
     full_id = doc.full_id or row.id
     shown = {name: getattr(row, name) for name in _SAME}
@@ -127,8 +163,6 @@ def _run(
         canvas=row.canvas or full_id,
         replaced=bool(row.replaced),
         log_folders=_folders(row, full_id, doc, face),
-        as_of=newest,
-        unreachable_since=silent,
         **shown,
         **_of_face(row, doc, face),
         **_of_stage(row, face),

@@ -16,12 +16,13 @@ from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.schema import Table
 
 from plet_celery.store import multivalues
+from plet_celery.store.prepared import driver_rows
 
 Row = tuple[Any, ...]
 
 # Keys in one statement: it has always so many places, so that it is put together once.
 _AT_ONCE: Final = 500
-_FEW: Final = 50
+_FEWER: Final = (1, 10, 50, 100)
 # COPY takes three messages to and fro, however few rows there are.
 _COPY_FROM: Final = 8
 
@@ -116,14 +117,14 @@ def fetch(
     lock = lock and style.name != "sqlite"
     if style.is_postgres:
         sql = _arrays_fetch_sql(table, style, columns, width, lock)
-        yield from map(tuple, connection.exec_driver_sql(sql, _arrays(ordered)))
+        yield from driver_rows(connection.exec_driver_sql(sql, _arrays(ordered)))
         return
-    at_once = _AT_ONCE if len(ordered) > _FEW else _FEW
+    at_once = next((few for few in _FEWER if len(ordered) <= few), _AT_ONCE)
     sql = _fetch_sql(table, style, columns, width, at_once, lock)
     for start in range(0, len(ordered), at_once):
         some = ordered[start : start + at_once]
         some += some[-1:] * (at_once - len(some))
-        yield from map(tuple, connection.exec_driver_sql(sql, _among_values(some)))
+        yield from driver_rows(connection.exec_driver_sql(sql, _among_values(some)))
 
 
 class _Style:

@@ -15,11 +15,12 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.schema import Table
 
 from plet_celery.errors import PletError
 from plet_celery.store.engine import store_clock
+from plet_celery.store.prepared import Statement, prepared
 from plet_celery.store.store import Store
 
 
@@ -82,19 +83,19 @@ def change_mark(store: Store) -> tuple[float, ...]:
     What is removed leaves it as it is, and so do beats of hosts.
     """
     with store.reading() as connection:
-        query = _mark_query(store.tables.journal, connection.dialect.name)
-        return tuple(float(one or 0) for one in connection.execute(query).one())
+        (found,) = _mark_query(store.tables.journal, connection.dialect).rows(connection)
+        return tuple(float(one or 0) for one in found)
 
 
-@functools.cache
-def _mark_query(table: Table, dialect: str) -> sa.Executable:
+@functools.lru_cache
+def _mark_query(table: Table, dialect: Dialect) -> Statement:
     is_silent = sa.and_(
-        table.c.left_at.is_(None), store_clock(dialect) - table.c.touched_at >= table.c.stale_after
+        table.c.left_at.is_(None), store_clock(dialect.name) - table.c.touched_at >= table.c.stale_after
     )
     silent = sa.case((is_silent, 1), else_=0)
     lost = sa.case((table.c.lost_at.is_(None), 0), else_=1)
     sums = (sa.func.sum(one) for one in (table.c.change_seq, table.c.epoch, silent, lost))
-    return sa.select(sa.func.count(), *sums).select_from(table)
+    return prepared(sa.select(sa.func.count(), *sums).select_from(table), dialect)
 
 
 def _rows(connection: Connection, run: Table, mine: Any, later: Any, limit: int) -> list[Any]:

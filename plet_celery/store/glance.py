@@ -118,6 +118,7 @@ def values_of_newest(
     connection: Connection, tables: Tables, column: str, some: Iterable[Filters]
 ) -> set[str]:
     """Return the different values of a column in the newest runs that pass any of `some`."""
+    prefer_indexes(connection)
     keys = newest_keys(connection, tables, some, None, NEWEST)
     rows = bulk.fetch(connection, tables.run, [(run,) for _, run in keys], columns=(column,))
     return {value for (value,) in rows if value}

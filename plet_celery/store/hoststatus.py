@@ -6,16 +6,18 @@ no host's clock is asked. This is decided when somebody asks; nothing is written
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Dialect
 
 from plet_celery import events
 from plet_celery.store import merge
 from plet_celery.store.engine import store_clock
+from plet_celery.store.prepared import Statement, prepared
 from plet_celery.store.records import EventRow, HostStatus
 from plet_celery.store.schema import Tables
 from plet_celery.store.store import Store
@@ -58,14 +60,19 @@ def silent_since(connection: Connection, tables: Tables, journals: Iterable[str]
     wanted = sorted(set(journals))
     if not wanted:
         return {}
+    found = _silent(tables, connection.dialect, tuple(wanted)).rows(connection)
+    return {journal: float(touched_at) for journal, touched_at in found}
+
+
+@functools.lru_cache
+def _silent(tables: Tables, dialect: Dialect, journals: tuple[str, ...]) -> Statement:
     table = tables.journal
-    clock = store_clock(connection.dialect.name)
     query = sa.select(table.c.journal_id, table.c.touched_at).where(
-        table.c.journal_id.in_(wanted),
+        table.c.journal_id.in_(journals),
         table.c.left_at.is_(None),
-        clock - table.c.touched_at >= table.c.stale_after,
+        store_clock(dialect.name) - table.c.touched_at >= table.c.stale_after,
     )
-    return {row.journal_id: row.touched_at for row in connection.execute(query)}
+    return prepared(query, dialect)
 
 
 def _status(row: Any) -> HostStatus:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Dialect
 
 from plet_celery.errors import PletError
 from plet_celery.store import assemble
@@ -27,7 +28,9 @@ from plet_celery.store.columns import (
     asked,
 )
 from plet_celery.store.engine import prefer_indexes
-from plet_celery.store.probing import STATES, Filters, Key, Older, Place, begins, in_time_order, probes
+from plet_celery.store.keptruns import KeptRuns
+from plet_celery.store.prepared import Statement, prepared
+from plet_celery.store.probing import STATES, Filters, Key, Older, Place, begins, in_time_order, statements
 from plet_celery.store.records import Page, Run
 from plet_celery.store.schema import Tables
 from plet_celery.store.store import Store
@@ -82,6 +85,69 @@ def list_runs(
     Raises:
         PletError: `after` or `before` is no cursor, or both are given.
     """
+    asked_for = _question(
+        states=states,
+        without=without,
+        task=task,
+        tenant=tenant,
+        tenants=tenants,
+        worker=worker,
+        queue=queue,
+        meta=meta,
+        search=search,
+        since=since,
+        until=until,
+        canvas=canvas,
+        older=older,
+        limit=limit,
+        after=after,
+        before=before,
+    )
+    return _pages(store, [asked_for], None)[0]
+
+
+def list_together(
+    store: Store, several: Sequence[Mapping[str, Any]], *, kept: KeptRuns | None = None
+) -> list[Page[Run]]:
+    """Return the pages that `list_runs` returns for each of these sets of arguments, all as of one moment.
+
+    Args:
+        kept: runs that were listed before; what has not changed of them is not read again.
+    """
+    return _pages(store, [_question(**one) for one in several], kept)
+
+
+class _Question(NamedTuple):
+    """What is asked of `list_runs`."""
+
+    wanted: Filters
+    without: frozenset[str]
+    task: str | None
+    search: str | None
+    older: Sequence[Older] | None
+    place: Place | None
+    limit: int
+
+
+def _question(
+    *,
+    states: Iterable[str] = (),
+    without: Iterable[str] = (),
+    task: str | None = None,
+    tenant: str | None = None,
+    tenants: Sequence[str] | None = None,
+    worker: str | None = None,
+    queue: str | None = None,
+    meta: Mapping[str, str] | None = None,
+    search: str | None = None,
+    since: float | None = None,
+    until: float | None = None,
+    canvas: str | None = None,
+    older: Sequence[Older] | None = None,
+    limit: int = 20,
+    after: str | None = None,
+    before: str | None = None,
+) -> _Question:
     limit, place = max(1, min(limit, LIMIT_MAX)), place_of(after, before)
     wanted = Filters(
         states=tuple(dict.fromkeys(states)),
@@ -94,21 +160,40 @@ def list_runs(
         until=until,
         canvas=canvas,
     )
+    return _Question(wanted, frozenset(without), task, search, older, place, limit)
+
+
+def _pages(store: Store, several: Sequence[_Question], kept: KeptRuns | None) -> list[Page[Run]]:
+    """Return a page for each question, from one state of the store."""
     with store.reading() as connection:
-        but, keys = frozenset(without), None
-        is_plain = task is None and not search and older is None
-        if but and is_plain and wanted._replace(since=None, until=None) == Filters():
-            keys = _newest_but(connection, store.tables, wanted, but, place, limit + 1)
-        if keys is None:
-            some = expanded(connection, store.tables, wanted, but, task, search)
-            if older is not None:
-                some = _older(some, older)
-            keys = newest_keys(connection, store.tables, some, place, limit + 1)
-        page = page_of(keys, place, limit)
-        page.items = assemble.runs_by_id(connection, store.tables, [key[1] for key in keys[:limit]])
-    if place is not None and place.newer:
-        page.items.reverse()
-    return page
+        prefer_indexes(connection)
+        found = [_keys(connection, store.tables, one) for one in several]
+        ids = dict.fromkeys(
+            run for keys, one in zip(found, several, strict=True) for _, run in keys[: one.limit]
+        )
+        runs = dict(zip(ids, assemble.runs_by_id(connection, store.tables, [*ids], kept), strict=True))
+    pages = []
+    for keys, one in zip(found, several, strict=True):
+        page = page_of(keys, one.place, one.limit)
+        page.items = [runs[run] for _, run in keys[: one.limit]]
+        if one.place is not None and one.place.newer:
+            page.items.reverse()
+        pages.append(page)
+    return pages
+
+
+def _keys(connection: Connection, tables: Tables, one: _Question) -> list[Key]:
+    """Return the keys of a page, nearest to its place first, one more where there are more."""
+    wanted, but, most = one.wanted, one.without, one.limit + 1
+    is_plain = one.task is None and not one.search and one.older is None
+    if but and is_plain and wanted._replace(since=None, until=None) == Filters():
+        keys = _newest_but(connection, tables, wanted, but, one.place, most)
+        if keys is not None:
+            return keys
+    some = expanded(connection, tables, wanted, but, one.task, one.search)
+    if one.older is not None:
+        some = _older(some, one.older)
+    return newest_keys(connection, tables, some, one.place, most)
 
 
 def newest_keys(
@@ -116,10 +201,9 @@ def newest_keys(
 ) -> list[Key]:
     """Return the keys (created_at, id) of the runs that pass any of `some`, nearest to `place` first."""
     found: set[Key] = set()
-    prefer_indexes(connection)
     for wanted in some:
-        for probe in probes(connection, tables, wanted, place, limit):
-            found.update((row[0], row[1]) for row in connection.execute(probe.query, probe.values).all())
+        for one in statements(connection, tables, wanted, place, limit):
+            found.update((at, run) for at, run in one.rows(connection))
     return sorted(found, reverse=place is None or not place.newer)[:limit]
 
 
@@ -135,10 +219,13 @@ def _newest_but(
 
     None: too many of those nearest are in one of them; then each other state is asked for by itself.
     """
-    prefer_indexes(connection)
-    rows = connection.execute(in_time_order(tables, wanted, place, limit + _SKIPPED_MAX)).all()
-    keys = [(row[0], row[1]) for row in rows if row[2] not in without]
-    return keys[:limit] if len(keys) >= limit or len(rows) < limit + _SKIPPED_MAX else None
+    dialect, states = connection.dialect, tuple(sorted(without))
+    keys = in_time_order(dialect, tables, wanted, place, limit, _SKIPPED_MAX, states).rows(connection)
+    if len(keys) == limit:
+        return [(at, run) for at, run in keys]
+    # All there are, or too few of those that were looked at.
+    seen = in_time_order(dialect, tables, wanted, place, limit + _SKIPPED_MAX).rows(connection)
+    return [(at, run) for at, run in keys] if len(seen) < limit + _SKIPPED_MAX else None
 
 
 def page_of(keys: Sequence[Key], place: Place | None, limit: int) -> Page[Any]:
@@ -200,9 +287,14 @@ def _tasks(connection: Connection, tables: Tables, task: str) -> tuple[str, ...]
 
 
 def _named(connection: Connection, tables: Tables, prefix: str) -> tuple[str, ...]:
+    return tuple(name for (name,) in _names_query(connection.dialect, tables, prefix).rows(connection))
+
+
+@functools.lru_cache
+def _names_query(dialect: Dialect, tables: Tables, prefix: str) -> Statement:
     name = tables.task.c.name
     query = sa.select(name).where(begins(name, prefix)).order_by(name).limit(_TASKS_MAX)
-    return tuple(connection.execute(query).scalars())
+    return prepared(query, dialect)
 
 
 def _fitted(meta: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -20,7 +20,7 @@ from plet_celery.store.changes import Changes, Notice, change_mark, changes
 from plet_celery.store.finding import FAILED_STATES, resolve_run, run_row
 from plet_celery.store.glance import ends_over_time, glance, known_tasks, recorded_since
 from plet_celery.store.hoststatus import host_losses, list_hosts
-from plet_celery.store.listing import is_cursor, list_runs
+from plet_celery.store.listing import is_cursor, list_runs, list_together
 from plet_celery.store.load import select_in, state_of
 from plet_celery.store.logs import stored_log
 from plet_celery.store.merge import AttemptState
@@ -49,6 +49,7 @@ __all__ = [
     "known_tasks",
     "list_hosts",
     "list_runs",
+    "list_together",
     "list_workers",
     "lost_runs",
     "measures",

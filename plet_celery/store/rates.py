@@ -134,6 +134,7 @@ def newest_runs(store: Store, tasks: Sequence[str]) -> dict[str, float]:
     """Return when the newest run of each task was created, of those that have any."""
     found = {}
     with store.reading() as connection:
+        prefer_indexes(connection)
         for task in tasks:
             mine = [Filters(tasks=(asked(task, TASK_MAX),))]
             for created_at, _ in newest_keys(connection, store.tables, mine, None, 1):

@@ -47,9 +47,9 @@ WORKS_FROM: Final = "works_from"
 """In `info`: `0002 0001`, a revision and the oldest one whose version may go on with its tables."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tables:
-    """The tables on one engine."""
+    """The tables on one engine; there is one such object for each."""
 
     metadata: MetaData
     info: Table

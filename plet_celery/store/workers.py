@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from plet_celery.store import assemble, merge
-from plet_celery.store.engine import store_clock
+from plet_celery.store.engine import prefer_indexes, store_clock
 from plet_celery.store.glance import values_of_newest
 from plet_celery.store.hosts import facts_of
 from plet_celery.store.listing import list_runs, newest_keys
@@ -68,6 +68,7 @@ def running_by_worker(store: Store, *, limit: int = 500, tenants: Sequence[str] 
     """
     mine = Filters(states=("running",), tenants=tuple(tenants) if tenants is not None else None)
     with store.reading() as connection:
+        prefer_indexes(connection)
         keys = newest_keys(connection, store.tables, [mine], _OLDEST, limit + 1)
         runs = assemble.runs_by_id(connection, store.tables, [run for _, run in keys[:limit]])
     found: dict[str, list[Run]] = {}

@@ -21,7 +21,7 @@ from plet_celery.objectives import Declared, FinishBy, Freshness, MaxRuntime, Ma
 from plet_celery.store import Store, bulk, queries
 from plet_celery.store.engine import prefer_indexes
 from plet_celery.store.listing import expanded
-from plet_celery.store.probing import Filters, Place, probes
+from plet_celery.store.probing import Filters, Place, statements
 from plet_celery.store.settle import RunRow
 
 pytestmark = pytest.mark.slow
@@ -274,8 +274,8 @@ def test_a_filter_is_answered_from_an_index(
     with store.reading() as connection:
         prefer_indexes(connection)
         for some in expanded(connection, store.tables, Filters(**given), without, task, search):
-            for probe in probes(connection, store.tables, some, place, 51):
-                assert faults(connection, probe.query.params(probe.values)) == []
+            for one in statements(connection, store.tables, some, place, 51):
+                assert faults(connection, one) == []
 
 
 @pytest.mark.parametrize(
