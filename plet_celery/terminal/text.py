@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 
 # Every C0 control but TAB, DEL, C1, lone surrogates, and what reorders or breaks lines in a terminal:
 # the bidi controls, the old shaping controls, LINE and PARAGRAPH SEPARATOR.
@@ -128,9 +128,16 @@ class Clock:
 
     def time(self, at: float) -> str:
         """Return the time of day, with the date if it is another day: `14:02:11`, `2026-11-21 14:02:11`."""
+        return _time_of(self._local(at), self.day(self.now))
+
+    def day(self, at: float) -> date:
+        """Return the day in this zone."""
+        return self._local(at).date()
+
+    def time_and_zone(self, at: float, *, today: date) -> str:
+        """Return `14:02:11 UTC`, with the date if it is another day than `today`."""
         local = self._local(at)
-        same_day = local.date() == self._local(self.now).date()
-        return local.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S")
+        return f"{_time_of(local, today)} {self._zone_name(local)}"
 
     def full(self, at: float) -> str:
         """Return date, time and zone: `2026-11-21 14:02:11 UTC`."""
@@ -141,7 +148,7 @@ class Clock:
         """Return `3m ago · 14:02:11 UTC`; empty for None."""
         if at is None:
             return ""
-        return f"{self.ago(at)} · {self.time(at)} {self._zone_name(self._local(at))}"
+        return f"{self.ago(at)} · {self.time_and_zone(at, today=self.day(self.now))}"
 
     def stamp(self, at: float) -> str:
         """Return date and time with milliseconds: `2026-11-21 14:02:11.123`."""
@@ -161,6 +168,10 @@ class Clock:
     @staticmethod
     def _zone_name(local: datetime) -> str:
         return printable(local.tzname() or "")
+
+
+def _time_of(local: datetime, today: date) -> str:
+    return local.strftime("%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M:%S")
 
 
 def _escape(found: re.Match[str]) -> str:

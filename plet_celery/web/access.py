@@ -6,9 +6,11 @@ machine alone; with it, what `plet_rights_for` and `plet_tenants_for` grant.
 
 from __future__ import annotations
 
+import base64
+import hmac
 import importlib
 import ipaddress
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -119,6 +121,20 @@ def host_name(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0]
+
+
+def basic_user(authorization: str, allowed: Sequence[str]) -> str | None:
+    """Return the name of a basic-auth header whose credentials (`name:password`) are allowed."""
+    scheme, _, encoded = authorization.partition(" ")
+    try:
+        given = base64.b64decode(encoded.strip(), validate=True)
+    except ValueError:
+        given = b""
+    # Bytes: a name with letters beyond ASCII is one, too. All are compared, whatever fits first.
+    fits = [hmac.compare_digest(one.encode(), given) for one in allowed]
+    if scheme.lower() != "basic" or not any(fits):
+        return None
+    return given.decode().partition(":")[0]
 
 
 def viewer_of(user: str | None, rights_for: Rule | None, tenants_for: Rule | None) -> Viewer:

@@ -68,6 +68,11 @@ class Answers:
             return None
         return found.html if 0 <= now - found.at < KEPT_SECONDS else None
 
+    def recent(self, key: Hashable, seconds: float, now: float) -> str | None:
+        """Return an answer that is not older than this, whatever has changed since, or None."""
+        found = self._kept.get(key)
+        return found.html if found is not None and 0 <= now - found.at < seconds else None
+
     def has(self, key: Hashable) -> bool:
         """Tell whether there is something to show."""
         return bool(self._kept.get(key, _NOTHING).html)

@@ -17,6 +17,7 @@ from tornado.template import BaseLoader
 
 from plet_celery.places import Places, places_of
 from plet_celery.store import Store, open_store
+from plet_celery.store.keptruns import KeptRuns
 from plet_celery.store.records import Run
 from plet_celery.web import frame
 from plet_celery.web.answers import Answers, Costly, Latest, Shared
@@ -48,6 +49,9 @@ class Desk:
         self.subjects: Shared[Any] = Shared()
         self.costly = Costly()
         self.latest = Latest()
+        self.listed_runs = KeptRuns()
+        self.rows = frame.Rows()
+        self.frames = frame.Frames()
         self.last_runs: OrderedDict[Hashable, Run] = OrderedDict()
         """The newest runs that were looked at: the frame of their pages while the store is down."""
         self._marks: dict[str, str] = {}

@@ -7,13 +7,12 @@ fetched alone (`?region=name`), where an unchanged one is a 304.
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
-import hmac
 import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Hashable, Mapping
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any, ClassVar, Final, TypeVar
 from urllib.parse import urlencode
@@ -31,6 +30,7 @@ from plet_celery.store import Store, queries
 from plet_celery.web import access, frame, moments
 from plet_celery.web.access import Viewer
 from plet_celery.web.desk import Desk, desk_of
+from plet_celery.web.headers import HEADERS
 from plet_celery.web.moments import Reader
 from plet_celery.web.pool import Busy
 from plet_celery.web.rules import Refused
@@ -38,23 +38,6 @@ from plet_celery.web.rules import Refused
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-CSP: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-SAFE_HEADERS: Final = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": CSP,
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-_HEADERS: Final = SAFE_HEADERS | {
-    # Our own ETag is asked for each time; what a browser kept must not be shown to another user.
-    "Cache-Control": "no-store",
-    "Vary": "Cookie, Authorization",
-}
 _ARGUMENT_MAX: Final = 1000
 _ZONE_COOKIE: Final = "plet_tz"
 _YEAR: Final = 365
@@ -84,6 +67,8 @@ class PletHandler(BaseHandler):  # type: ignore[misc]
     """Regions that tell of the store alone: while nothing changes in it, they are not made anew."""
     says_a_word: ClassVar[bool] = False
     """A probe: it says one word to anybody, and more only to whoever has the right and asks for it."""
+    passing_regions: ClassVar[Mapping[str, float]] = {"footer": 2.0}
+    """Regions beside what is looked for: each is given again for so many seconds, whatever changes."""
     _mark: asyncio.Future[tuple[float, ...]] | None = None
     exposure: str = ""
     """What the page says where everybody sees it."""
@@ -98,7 +83,7 @@ class PletHandler(BaseHandler):  # type: ignore[misc]
 
     def set_default_headers(self) -> None:
         """Set our headers, none of Flower's: no page of ours may be read across origins."""
-        for name, value in _HEADERS.items():
+        for name, value in HEADERS.items():
             self.set_header(name, value)
 
     def create_template_loader(self, template_path: str) -> BaseLoader:
@@ -166,7 +151,7 @@ class PletHandler(BaseHandler):  # type: ignore[misc]
         """Return an argument of the URL as it was sent: Flower's own reader escapes it for HTML."""
         return str(self.get_query_argument(name, default) or default)[:_ARGUMENT_MAX]
 
-    @property
+    @cached_property
     def given(self) -> dict[str, list[str]]:
         """All arguments of the URL."""
         return {
@@ -174,7 +159,7 @@ class PletHandler(BaseHandler):  # type: ignore[misc]
             for name in self.request.query_arguments
         }
 
-    @property
+    @cached_property
     def reader(self) -> Reader:
         """When and in which zone this is read: `?tz=`, else what the browser remembers."""
         asked = self.words("tz") or self.get_cookie(_ZONE_COOKIE, "") or ""
@@ -216,25 +201,44 @@ class PletHandler(BaseHandler):  # type: ignore[misc]
 
     def show(self, template: str, **namespace: Any) -> None:
         """Send a page in Flower's frame."""
+        self._remember_zone()
+        self.finish(moments.fill(self._page(template, **namespace), self.reader))
+
+    def show_kept(
+        self, template: str, regions: Mapping[str, str], besides: Hashable, **namespace: Any
+    ) -> None:
+        """Send a page that depends on its address, its viewer and `besides`, apart from its regions."""
+        self._remember_zone()
+        key = (template, self.region_key(""), self.exposure, besides)
+
+        def make(holes: Mapping[str, str]) -> str:
+            return self._page(template, regions=holes, **namespace)
+
+        self.finish(moments.fill(self.desk.frames.page(key, regions, make), self.reader))
+
+    def _remember_zone(self) -> None:
         if asked := self.words("tz"):
             zone = asked if asked in moments.ZONES else "utc"
             self.set_cookie(_ZONE_COOKIE, zone, expires_days=_YEAR, samesite="Lax", path="/")
-        reader = self.reader
+
+    def _page(self, template: str, **namespace: Any) -> str:
         ours = moments.WORDS | {"plet_url": self.plet_url, "here": self.here, "asset": self._asset}
-        html = self.render_string(
+        html: bytes = self.render_string(
             f"plet/{template}",
             url_prefix=self.application.options.url_prefix,  # Flower's frame asks for it
             version=__version__,
             viewer=self.viewer,
             exposure=self.exposure,
-            reader=reader,
+            reader=self.reader,
             **ours,
             **namespace,
-        ).decode()
-        self.finish(moments.fill(html, reader))
+        )
+        return html.decode()
 
     async def regions(self, found: Mapping[str, Region | PletError]) -> dict[str, str]:
         """Return every region as a fragment, each with its own error instead where it has one."""
+        if sum(name in self.kept_regions and name not in self.passing_regions for name in found) > 1:
+            self.change_mark()  # one question for all of them
         fragments = await asyncio.gather(*(self._region(name, one) for name, one in found.items()))
         return dict(zip(found, fragments, strict=True))
 
@@ -280,12 +284,16 @@ class PletHandler(BaseHandler):  # type: ignore[misc]
         try:
             if isinstance(make, PletError):
                 raise make
-            if name in self.kept_regions:
+            kept = answers.recent(key, self.passing_regions.get(name, 0.0), time.time())
+            if kept is None and name in self.kept_regions:
+                if self._mark is None and pool is self.desk.pool:
+                    # A way to another thread and back costs more than the question.
+                    return await pool.run(lambda: self._made_or_kept(key, make))
                 # Asked before the region is: what changes in between makes it anew the next time.
                 mark = await self.change_mark()
                 kept = answers.again(key, mark, time.time())
-                if kept is not None:
-                    return kept
+            if kept is not None:
+                return kept
             made = await pool.run(make)
         except PletError as error:
             self.desk.warn_now_and_then(str(error))
@@ -294,6 +302,15 @@ class PletHandler(BaseHandler):  # type: ignore[misc]
             log.error("a region failed: region=%s id=%s", name, _mark_of(error), exc_info=error)
             return answers.with_trouble(key, f"an error of ours, in Flower's log as {_mark_of(error)}")
         answers.keep(key, made, time.time(), mark)
+        return made
+
+    def _made_or_kept(self, key: Hashable, make: Region) -> str:
+        mark = queries.change_mark(self.store)
+        kept = self.desk.answers.again(key, mark, time.time())
+        if kept is not None:
+            return kept
+        made = make()
+        self.desk.answers.keep(key, made, time.time(), mark)
         return made
 
     def _told(self, error: PletError) -> str:
@@ -372,17 +389,10 @@ class PletHandler(BaseHandler):  # type: ignore[misc]
         return name
 
     def _basic_user(self, allowed: list[str]) -> str:
-        """Return the name of a basic-auth header whose credentials Flower knows."""
-        scheme, _, encoded = self.request.headers.get("Authorization", "").partition(" ")
-        try:
-            given = base64.b64decode(encoded.strip(), validate=True)
-        except ValueError:
-            given = b""
-        # Bytes: a name with letters beyond ASCII is one, too. All are compared, whatever fits first.
-        fits = [hmac.compare_digest(one.encode(), given) for one in allowed]
-        if scheme.lower() != "basic" or not any(fits):
+        found = access.basic_user(self.request.headers.get("Authorization", ""), allowed)
+        if found is None:
             raise HTTPError(HTTPStatus.UNAUTHORIZED)
-        return given.decode().partition(":")[0]
+        return found
 
     def _ask_to_log_in(self) -> None:
         is_part = "region" in self.request.query_arguments

@@ -7,12 +7,13 @@ begins with NUL and a word of this process, so that no task's text is one.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from typing import Any, Final, TypeGuard
 
 from tornado.escape import xhtml_escape
@@ -25,6 +26,7 @@ from plet_celery.terminal.text import size as size_of
 ZONES: Final = ("utc", "server", "browser")
 _TOKEN: Final = secrets.token_hex(4)
 _PLACEHOLDER: Final = re.compile(f"\x00{_TOKEN}(ago|both|time|full|for|now|due|hm)(-?[0-9.e+-]+)\x00")
+_WORDS_MAX: Final = 8192
 _OTHERS: Final = re.compile("[^a-z_]")
 _CONTROL: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
@@ -53,12 +55,11 @@ class Reader:
 
 def fill(html: str, reader: Reader) -> str:
     """Return a fragment with the words that depend on the clock and the zone."""
-    clock = reader.clock
+    clock, zone = reader.clock, reader.tz
+    today = clock.day(reader.now)
     words: dict[str, Callable[[float], str]] = {
         "ago": clock.ago,
-        "both": clock.both,
         "time": clock.time,
-        "full": clock.full,
         "for": lambda since: span(max(0.0, reader.now - since), whole=True),
         "now": lambda _: clock.full(reader.now),
         "hm": lambda at: clock.time(at)[:-3],
@@ -66,12 +67,28 @@ def fill(html: str, reader: Reader) -> str:
     }
 
     def word(found: re.Match[str]) -> str:
+        form, at = found.groups()
         try:
-            return xhtml_escape(words[found[1]](float(found[2])))
+            # What a zone alone decides is said of the same moments, answer after answer.
+            if form == "full":
+                return _full(zone, at)
+            if form == "both":
+                return f"{clock.ago(float(at))} · {_time(zone, today, at)}"
+            return xhtml_escape(words[form](float(at)))
         except (ValueError, OverflowError, OSError):  # no time of any calendar
             return "–"
 
     return _PLACEHOLDER.sub(word, html)
+
+
+@functools.lru_cache(_WORDS_MAX)
+def _full(zone: tzinfo, at: str) -> str:
+    return xhtml_escape(Clock(0.0, zone).full(float(at)))
+
+
+@functools.lru_cache(_WORDS_MAX)
+def _time(zone: tzinfo, today: date, at: str) -> str:
+    return xhtml_escape(Clock(0.0, zone).time_and_zone(float(at), today=today))
 
 
 def time_html(at: float | None, form: str = "both") -> str:

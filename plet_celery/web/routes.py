@@ -12,7 +12,8 @@ from tornado.web import HTTPError, StaticFileHandler, url
 from plet_celery.web.alert import Acknowledge, AlertPage, SilenceIt, Unsilence
 from plet_celery.web.alerts import AlertsPage
 from plet_celery.web.desk import STATIC
-from plet_celery.web.handler import SAFE_HEADERS, PletHandler
+from plet_celery.web.handler import PletHandler
+from plet_celery.web.headers import SAFE_HEADERS
 from plet_celery.web.health import HealthPage
 from plet_celery.web.probes import Healthz, Livez, Readyz
 from plet_celery.web.run import LogDownload, RunPage

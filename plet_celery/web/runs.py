@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from plet_celery.monitor.book import open_book
 from plet_celery.monitor.lateness import count_late, is_late, overdue
 from plet_celery.objectives import Declared
 from plet_celery.store import queries
+from plet_celery.store.keptruns import KeptRuns
 from plet_celery.store.overviews import EndsBucket
 from plet_celery.store.records import Page, Run
 from plet_celery.web.access import permitted
 from plet_celery.web.drawing import bars24
 from plet_celery.web.handler import Region
-from plet_celery.web.promising import PromisingHandler, chip_of
+from plet_celery.web.promising import Chip, PromisingHandler, chip_of
 from plet_celery.web.runquery import ACTIVE, BAD, RunQuery, parse
 
 _PAGE: Final = 50
@@ -24,6 +26,8 @@ _CHIPS: Final = 4
 _LATE_SECONDS: Final = 5.0
 """How old the number of late runs may be: the list beside it is of this moment."""
 _TASKS_OFFERED: Final = 200
+# What no text of a task becomes once it is escaped.
+_BETWEEN: Final = "<!-- row -->"
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class RunsPage(PromisingHandler):
 
     right = "runs"
     kept_regions = frozenset({"glance", "runs", "tasks", "footer"})
+    passing_regions: ClassVar = {"glance": 1.0, "tasks": 2.0, "footer": 2.0}
 
     async def get(self) -> None:
         """Show the list, or one region of it."""
@@ -52,11 +57,12 @@ class RunsPage(PromisingHandler):
             await self.send_region(regions)
             return
         fragments = await self.regions(regions)
-        self.show(
+        self.show_kept(
             "runs.html",
+            fragments,
+            (asked.notes, asked.lost_place),  # some of what is said depends on the clock
             query=asked,
             bad=BAD,
-            regions=fragments,
             refresh=refresh_seconds(self.words("refresh")),
         )
 
@@ -109,15 +115,15 @@ class RunsPage(PromisingHandler):
             tenants=self.viewer.tenants,
             zone=self.reader.tz,
             late=Late(objectives, now) if asked.late else None,
+            kept=self.desk.listed_runs,
         )
-
-        def row(run: Run) -> dict[str, Any]:
-            return self._row(run) | {"promise": chip_of(run, objectives, now)}
-
         return self.part(
             "runs_list.html",
-            running=[row(run) for run in listed.running],
-            rest=[row(run) for run in listed.rest],
+            bodies=[
+                self._rows([(run, chip_of(run, objectives, now)) for run in runs])
+                for runs in (listed.running, listed.rest)
+                if runs
+            ],
             listed=listed,
             query=asked,
             retention=self.places.settings.retention_days,
@@ -133,10 +139,26 @@ class RunsPage(PromisingHandler):
         )
         return self.part("tasks_offered.html", names=names)
 
-    def _row(self, run: Run) -> dict[str, Any]:
+    def _rows(self, runs: Sequence[tuple[Run, Chip | None]]) -> str:
+        """Return the rows of a part of the table; those that have not changed are made already."""
+        rights = self.viewer.rights
+        by_key = {
+            (run.id, run.version, run.unreachable_since, rights, promise): (run, promise)
+            for run, promise in runs
+        }
+
+        def made(keys: list[Any]) -> list[str]:
+            rows = [self._row(*by_key[key]) for key in keys]
+            html = self.part("runs_rows.html", rows=rows, between=_BETWEEN)
+            return html.split(_BETWEEN)[1:]
+
+        return "".join(self.desk.rows.all(by_key, made))
+
+    def _row(self, run: Run, promise: Chip | None) -> dict[str, Any]:
         shown = permitted(run, self.viewer)
         return {
             "run": shown,
+            "promise": promise,
             "url": self.run_url(run.id),
             "error": first_line(shown.error),
             "chips": list(shown.metadata.items())[:_CHIPS],
@@ -153,37 +175,30 @@ class Late:
 
 
 def listed_runs(
-    store: Any, asked: RunQuery, *, tenants: tuple[str, ...] | None, zone: Any, late: Late | None = None
+    store: Any,
+    asked: RunQuery,
+    *,
+    tenants: tuple[str, ...] | None,
+    zone: Any,
+    late: Late | None = None,
+    kept: KeptRuns | None = None,
 ) -> Listed:
     """Return the page of the list that `asked` names: running ones first, on the newest page."""
-    filters = asked.filters(zone) | {"tenants": tenants}
+    filters = asked.filters(zone) | {"tenants": tenants, "limit": _PAGE}
+    page = filters | {"after": asked.after or None, "before": asked.before or None}
     if late is not None:
-        page = _page(store, asked, filters | {"older": overdue(late.objectives, late.now)})
-        return Listed(
-            [],
-            False,
-            [run for run in page.items if is_late(run, late.objectives, late.now)],
-            page.previous,
-            page.next,
-        )
+        found = queries.list_runs(store, **page, older=overdue(late.objectives, late.now))
+        runs = [run for run in found.items if is_late(run, late.objectives, late.now)]
+        return Listed([], False, runs, found.previous, found.next)
     if filters["states"]:
-        page = _page(store, asked, filters)
-        return Listed([], False, page.items, page.previous, page.next)
-    running: Page[Run] = Page(items=[])
+        (found,) = queries.list_together(store, [page], kept=kept)
+        return Listed([], False, found.items, found.previous, found.next)
+    several = [page | {"without": ACTIVE}]
     if asked.is_first:
-        running = queries.list_runs(store, **(filters | {"states": ACTIVE, "limit": _PAGE}))
-    page = _page(store, asked, filters | {"without": ACTIVE})
-    # A run may end between the two questions.
-    seen = {run.id for run in running.items}
-    rest = [run for run in page.items if run.id not in seen]
-    return Listed(running.items, running.next is not None, rest, page.previous, page.next)
-
-
-def _page(store: Any, asked: RunQuery, filters: dict[str, Any]) -> Page[Run]:
-    found: Page[Run] = queries.list_runs(
-        store, **filters, limit=_PAGE, after=asked.after or None, before=asked.before or None
-    )
-    return found
+        several.append(filters | {"states": ACTIVE})
+    found, *running = queries.list_together(store, several, kept=kept)
+    first = running[0] if running else Page(items=[])
+    return Listed(first.items, first.next is not None, found.items, found.previous, found.next)
 
 
 def first_line(error: dict[str, Any] | None) -> str:

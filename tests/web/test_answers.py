@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from flowers import running_flower
 from recorded_runs import Story
+from waiting import wait_until
 
 from plet_celery.store import queries
 from plet_celery.web.answers import COSTLY_SECONDS, KEPT_SECONDS, Answers, Costly, Shared
@@ -41,6 +42,17 @@ def test_an_answer_grows_old_without_a_change() -> None:
 
     assert answers.again("list", MARK, 100.0 + KEPT_SECONDS) is None
     assert answers.again("list", MARK, 99.0) is None  # a clock was set back
+
+
+def test_an_answer_that_may_be_old_is_given_again_whatever_changed() -> None:
+    answers = Answers()
+    answers.keep("figures", "<p>one</p>", 100.0, MARK)
+
+    assert answers.recent("figures", 2.0, 101.9) == "<p>one</p>"
+    assert answers.recent("figures", 2.0, 102.0) is None
+    assert answers.recent("figures", 2.0, 99.0) is None  # a clock was set back
+    assert answers.recent("figures", 0.0, 100.0) is None
+    assert answers.recent("others", 2.0, 100.0) is None
 
 
 def test_an_answer_without_a_mark_is_shown_in_trouble_alone() -> None:
@@ -112,6 +124,21 @@ def test_a_list_that_was_asked_for_a_moment_ago_shows_what_came_since(shop: Any)
 
     assert "shop.later" in page.text and "shop.later" in region.text
     assert "succeeded" not in running.text and "succeeded" in ended.text
+
+
+def test_an_unchanged_list_grows_old(shop: Any) -> None:
+    run = shop.story.run("shop.removed", started=shop.now)
+    run.succeed()
+    shop.story.ship()
+    store = shop.story.store
+    with running_flower(shop.folder) as flower:
+        before = flower.get("plet/?region=runs").text
+        with store.writing() as connection:
+            connection.execute(store.tables.run.delete().where(store.tables.run.c.id == run.id))
+        # Nothing tells of what is removed: to ask again and again must not keep the answer young.
+        wait_until(lambda: run.id not in flower.get("plet/?region=runs").text, timeout=60)
+
+    assert run.id in before
 
 
 def test_a_kept_region_is_its_viewers_alone(shop: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,32 @@ def test_no_name_of_a_page_hides_one_of_tornado_or_flower() -> None:
         }
         hidden = {name for name in ours & theirs if name.startswith("_") and not name.startswith("__")}
         assert hidden == set(), route.target
+
+
+def test_a_kept_page_has_the_regions_of_now() -> None:
+    frames, made = frame.Frames(), list[str]()
+
+    def make(holes: Mapping[str, str]) -> str:
+        made.append(holes["list"])
+        return f"<html><p>{holes['list']}</p>{holes['foot']}</html>"
+
+    pages = [frames.page("key", {"list": text, "foot": "<hr>"}, make) for text in ("one", "<plet- foot>")]
+
+    assert pages == ["<html><p>one</p><hr></html>", "<html><p><plet- foot></p><hr></html>"]
+    assert len(made) == 1
+    assert frames.page("other", {"list": "two", "foot": ""}, make) == "<html><p>two</p></html>"
+
+
+def test_a_row_is_made_once_for_what_it_depends_on() -> None:
+    rows, made = frame.Rows(most=3), list[Any]()
+
+    def make(keys: list[Any]) -> list[str]:
+        made.extend(keys)
+        return [f"row {key}" for key in keys]
+
+    assert rows.all([1, 2], make) == ["row 1", "row 2"]
+    assert rows.all([2, 3, 1], make) == ["row 2", "row 3", "row 1"]
+    assert made == [1, 2, 3]
+    assert rows.all([4, 5, 6, 7], make) == ["row 4", "row 5", "row 6", "row 7"]
+    assert rows.all([1], make) == ["row 1"]
+    assert made == [1, 2, 3, 4, 5, 6, 7, 1]

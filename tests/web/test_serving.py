@@ -11,7 +11,7 @@ import pytest
 from flowers import NO_ANSWER, RunningFlower, running_flower
 from pages import block
 
-from plet_celery.web.handler import CSP
+from plet_celery.web.headers import CSP
 
 RULES = """
 def rights(user):
