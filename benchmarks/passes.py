@@ -45,7 +45,8 @@ from plet_celery.monitor.config import MonitorConfig
 from plet_celery.monitor.passes import Ended, Outcome
 from plet_celery.monitor.running import pass_once
 from plet_celery.objectives import P95, Declared, Freshness, MaxRuntime, Objective, SuccessRate
-from plet_celery.settings import fingerprint, load_settings, settings_to_json
+from plet_celery.settings import fingerprint, settings_to_json
+from plet_celery.settings_sources import load_settings
 from plet_celery.store import Store, alerting, open_store
 from plet_celery.supervision import end_shipper
 

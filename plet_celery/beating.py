@@ -14,7 +14,8 @@ from celery import Celery, Task, signals
 
 from plet_celery.celeryfacts import MONITOR_TASK
 from plet_celery.errors import SettingsError
-from plet_celery.settings import Settings, load_settings
+from plet_celery.settings import Settings
+from plet_celery.settings_sources import load_settings
 
 log = logging.getLogger(__name__)
 

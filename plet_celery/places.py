@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from plet_celery import paths
-from plet_celery.settings import Settings, load_settings
+from plet_celery.settings import Settings
+from plet_celery.settings_sources import load_settings
 
 if TYPE_CHECKING:
     from celery import Celery

@@ -31,7 +31,8 @@ from plet_celery.recording import Recording
 from plet_celery.redaction import Redactor
 from plet_celery.run import RunLimits
 from plet_celery.serving import Service
-from plet_celery.settings import Settings, fingerprint, load_settings, settings_to_json
+from plet_celery.settings import Settings, fingerprint, settings_to_json
+from plet_celery.settings_sources import load_settings
 from plet_celery.signals import CONCURRENT_POOLS, Recorder
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from waiting import wait_until
 from plet_celery import paths, presence
 from plet_celery.election import ShipLock
 from plet_celery.journal import open_journal
-from plet_celery.settings import fingerprint, load_settings, settings_to_json
+from plet_celery.settings import fingerprint, settings_to_json
+from plet_celery.settings_sources import load_settings
 from plet_celery.spawning import spawn_shipper
 from plet_celery.store import open_store, queries
 

@@ -14,7 +14,7 @@ from plet_celery import paths
 from plet_celery.celeryfacts import celery_facts
 from plet_celery.monitor.checks import run_check
 from plet_celery.monitor.world import World, app_of
-from plet_celery.settings import load_settings
+from plet_celery.settings_sources import load_settings
 from plet_celery.store import Store, health, watching
 from plet_celery.store.health import HealthRow
 from plet_celery.store.watching import LastPass

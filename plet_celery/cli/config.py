@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plet_celery.cli.command import View, command
-from plet_celery.settings import Sourced, describe_settings
+from plet_celery.settings_sources import Sourced, describe_settings
 from plet_celery.terminal.text import printable, shorten
 
 

@@ -22,7 +22,8 @@ from plet_celery.cli.project import Project
 from plet_celery.journal_place import open_journal
 from plet_celery.paths import default_database_url, journal_directory, make_home, refuse_others_home
 from plet_celery.places import Places
-from plet_celery.settings import fingerprint, load_settings, settings_to_json
+from plet_celery.settings import fingerprint, settings_to_json
+from plet_celery.settings_sources import load_settings
 from plet_celery.spawning import shipper_environment
 from plet_celery.terminal.text import printable
 

@@ -10,7 +10,8 @@ import pytest
 
 from plet_celery.errors import SettingsError
 from plet_celery.rulebook import NAMES, Rulebook
-from plet_celery.settings import load_settings, settings_from_json, settings_to_json
+from plet_celery.settings import settings_from_json, settings_to_json
+from plet_celery.settings_sources import load_settings
 
 
 def test_the_rules_of_the_first_day() -> None:

@@ -15,15 +15,8 @@ from pydantic import SecretStr, ValidationError
 
 from plet_celery import settings as module
 from plet_celery.errors import PletError, SettingsError
-from plet_celery.settings import (
-    PREFIX,
-    Settings,
-    describe_settings,
-    fingerprint,
-    load_settings,
-    settings_from_json,
-    settings_to_json,
-)
+from plet_celery.settings import PREFIX, Settings, fingerprint, settings_from_json, settings_to_json
+from plet_celery.settings_sources import describe_settings, load_settings
 
 CANARY = "kanarie-7Zq4.wX"
 SECRETS: dict[str, Any] = {

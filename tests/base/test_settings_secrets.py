@@ -14,7 +14,8 @@ from celery.app.utils import HIDDEN_SETTINGS, bugreport  # type: ignore[attr-def
 from pydantic import ValidationError
 
 from plet_celery.errors import SettingsError
-from plet_celery.settings import PREFIX, Settings, describe_settings, fingerprint, load_settings
+from plet_celery.settings import PREFIX, Settings, fingerprint
+from plet_celery.settings_sources import describe_settings, load_settings
 
 CANARY = "kanarie-7Zq4.wX"
 SECRETS: dict[str, Any] = {

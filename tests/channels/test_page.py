@@ -19,8 +19,9 @@ from plet_celery.monitor.channels.signals import SignalsChannel
 from plet_celery.monitor.channels.webhook import WebhookChannel
 from plet_celery.monitor.routing import channels_of
 from plet_celery.monitor.sending import sent
-from plet_celery.settings import Settings, load_settings
+from plet_celery.settings import Settings
 from plet_celery.settings_channels import ChannelSettings
+from plet_celery.settings_sources import load_settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "channels.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

@@ -11,7 +11,8 @@ from webhooks import answer, close, hang, receiving, redirect
 from plet_celery.monitor import ping as module
 from plet_celery.monitor.channels.request import Rules
 from plet_celery.monitor.ping import Pinged, failed, ping
-from plet_celery.settings import Settings, load_settings
+from plet_celery.settings import Settings
+from plet_celery.settings_sources import load_settings
 
 
 def pinging(url: str, **more: Any) -> Settings:

@@ -9,7 +9,8 @@ from alerting import an_alert, change
 
 from plet_celery.errors import SettingsError
 from plet_celery.monitor.routing import channels_of, chosen, route_of
-from plet_celery.settings import Settings, load_settings, settings_from_json, settings_to_json
+from plet_celery.settings import Settings, settings_from_json, settings_to_json
+from plet_celery.settings_sources import load_settings
 from plet_celery.watchfacts import Route, Severity
 
 KEY = "0123456789abcdef"

@@ -24,7 +24,7 @@ from plet_celery.doctor import examination
 from plet_celery.monitor.outbox import deliver
 from plet_celery.monitor.ping import ping
 from plet_celery.monitor.routing import Channels, channels_of
-from plet_celery.settings import load_settings
+from plet_celery.settings_sources import load_settings
 from plet_celery.store import Store, open_store
 from plet_celery.watchfacts import AlertDoc
 

@@ -16,7 +16,7 @@ from plet_celery.celeryfacts import celery_facts
 from plet_celery.monitor.config import MonitorConfig
 from plet_celery.monitor.passes import Ended
 from plet_celery.monitor.running import pass_once
-from plet_celery.settings import load_settings
+from plet_celery.settings_sources import load_settings
 from plet_celery.store import alerting
 from plet_celery.watchfacts import Alert
 

@@ -11,7 +11,7 @@ import pytest
 from storing import new_store
 
 from plet_celery.rulebook import NAMES, Rulebook
-from plet_celery.settings import load_settings
+from plet_celery.settings_sources import load_settings
 from plet_celery.store import alerting
 
 PAGE = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text()

@@ -26,7 +26,7 @@ from plet_celery.monitor.checks.broker import decide_queue
 from plet_celery.monitor.checks.brokers import Depth
 from plet_celery.monitor.masking import masking
 from plet_celery.monitor.world import app_of
-from plet_celery.settings import load_settings
+from plet_celery.settings_sources import load_settings
 from plet_celery.store import Store
 from plet_celery.store.waiting import Waiting
 from plet_celery.watchfacts import Level

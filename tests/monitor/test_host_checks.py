@@ -18,7 +18,7 @@ from worlds import asked, kept, levels, pass_over, plain_app, result, world_of
 from plet_celery import events
 from plet_celery.monitor import verdict
 from plet_celery.monitor.checks import beat
-from plet_celery.settings import load_settings
+from plet_celery.settings_sources import load_settings
 from plet_celery.store import Store, clockwatch, health, watching
 from plet_celery.store.watching import LastPass
 from plet_celery.watchfacts import CheckResult, Level

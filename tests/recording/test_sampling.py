@@ -20,7 +20,8 @@ from listwriter import ListWriter
 from plet_celery import TrackedTask, sampling
 from plet_celery.errors import SettingsError
 from plet_celery.sampling import HELD_MAX, Thinned
-from plet_celery.settings import load_settings, settings_from_json, settings_to_json
+from plet_celery.settings import settings_from_json, settings_to_json
+from plet_celery.settings_sources import load_settings
 
 MakeApp = Callable[..., Any]
 shares = st.floats(0.0, 1.0)

@@ -204,7 +204,7 @@ def test_unknown_kinds_are_kept(store: Store, shipper: Shipper) -> None:
 
 
 def test_limits_come_from_the_settings() -> None:
-    from plet_celery.settings import load_settings
+    from plet_celery.settings_sources import load_settings
 
     limits = IngestLimits.of(load_settings({"plet_retention_days": 2, "plet_run_max_events": 11}, {}))
 
