@@ -40,7 +40,8 @@ from plet_celery.monitor import alarms
 from plet_celery.monitor.config import MonitorConfig
 from plet_celery.monitor.passes import Caller, Steps, run_pass
 from plet_celery.monitor.steps import Equipment
-from plet_celery.settings import fingerprint, load_settings, settings_to_json
+from plet_celery.settings import fingerprint, settings_to_json
+from plet_celery.settings_sources import load_settings
 from plet_celery.store import Store, open_store
 from plet_celery.watchfacts import Change, Judgement, Verdict, WatchLease
 

@@ -334,7 +334,7 @@ def test_without_the_extra_the_error_names_the_line_that_installs_it(
 
 def test_apprise_is_not_loaded_by_naming_channels() -> None:
     code = (
-        "import sys; from plet_celery.settings import load_settings; "
+        "import sys; from plet_celery.settings_sources import load_settings; "
         "from plet_celery.monitor.routing import channels_of; "
         "conf = {'plet_channels': {'n': {'kind': 'notify'}}, "
         "'plet_channel_secret_urls': ['n=json://localhost']}; "
