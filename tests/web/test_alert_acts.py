@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from acting import Form
 from flowers import RunningFlower, running_flower
+from waiting import wait_until
 from watched import Watched
 
 from plet_celery.store import alerting
@@ -354,10 +355,13 @@ def test_every_try_is_a_line_in_the_log(flower: RunningFlower, fired: Fired) -> 
     form.send("acknowledge", user="reader:pw")
     form.send("acknowledge", headers={"Sec_Fetch_Site": "cross-site"})
 
-    lines = [
-        line for line in flower.log.read_text().splitlines() if alert in line and "somebody acts" in line
-    ]
-    said = [(line.split("user=")[1].split()[0], line.split("status=")[1].split()[0]) for line in lines]
+    def lines() -> list[str]:
+        told = flower.log.read_text().splitlines()
+        return [line for line in told if alert in line and "somebody acts" in line]
+
+    # An answer may be here before its line is written.
+    wait_until(lambda: len(lines()) >= 3)
+    said = [(line.split("user=")[1].split()[0], line.split("status=")[1].split()[0]) for line in lines()]
     assert said == [("'ada'", "303"), ("'reader'", "403"), ("'ada'", "403")]
 
 
