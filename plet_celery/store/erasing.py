@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from plet_celery.errors import PletError, StoreUnavailable
-from plet_celery.store import alerterasing, bulk, removal, tenancy
+from plet_celery.store import alerterasing, bulk, promiseerasing, removal, tenancy
 from plet_celery.store.load import state_of
 from plet_celery.store.refusals import ERASED, TENANT, digest_of, tenant_digest
 from plet_celery.store.removal import Plan, now_of
@@ -98,6 +98,7 @@ def erase_run(store: Store, run: str, *, mirror: bool) -> Erasure:
     done.dead_letters = removal.forget_dead_letters(store, {run})
     _loosen(store, run)
     alerterasing.forget_absent_runs(store)
+    promiseerasing.forget_absent_runs(store)
     done.leftovers = _scrub(store)
     return done
 
@@ -139,6 +140,7 @@ def erase_tenant(
                 pass
     alerterasing.forget_tenant(store, tenant)
     alerterasing.forget_absent_runs(store)
+    promiseerasing.forget_absent_runs(store)
     done.leftovers = _scrub(store)
     return done
 

@@ -71,7 +71,7 @@ class Memory(msgspec.Struct, omit_defaults=True):
     """Canvases that were open, and by when they had to be done."""
 
 
-_memory = msgspec.json.Decoder(Memory).decode
+memory_of = msgspec.json.Decoder(Memory).decode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +161,7 @@ def declarations(
             anew += [one_id] if is_anew else []
     if has_app:
         for row in rows.values():
-            if row.gone_at is None and row.id not in mine and _memory(row.doc).app == app:
+            if row.gone_at is None and row.id not in mine and memory_of(row.doc).app == app:
                 changed.append((*row[:5], now, *row[6:]))
     return Declarations(new=tuple(new), changed=tuple(sorted(changed)), counted_anew=tuple(anew))
 
@@ -179,7 +179,7 @@ def promises(connection: Connection, tables: Tables) -> list[Promise]:
     query = sa.select(table).where(table.c.gone_at.is_(None)).order_by(table.c.task, table.c.id)
     found = []
     for row in connection.execute(query):
-        memory = _memory(row.doc)
+        memory = memory_of(row.doc)
         try:
             objective = _objective(msgspec.json.encode(memory.objective))
         except SettingsError:
@@ -252,7 +252,7 @@ def _due(row: Any) -> Due:
 
 def _changed(one: Declared, row: Any, told: Memory, now: float) -> tuple[tuple[Any, ...] | None, bool]:
     """Return the row as it has to be, None where it is; and whether all that was counted is void."""
-    memory = _memory(row.doc)
+    memory = memory_of(row.doc)
     if row.gone_at is not None:
         return _row(one, now, now, NEW, now, msgspec.structs.replace(told, begun=now)), True
     if memory.objective != told.objective:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import sqlalchemy as sa
 from scenes import DAY, HOUR, JOURNAL, MINUTE, Scene, at
 
 from plet_celery import events
@@ -17,7 +18,7 @@ from plet_celery.objectives import (
     StartBy,
     SuccessRate,
 )
-from plet_celery.store import Store, evidence, tallies
+from plet_celery.store import Store, erasing, evidence, tallies
 from plet_celery.store.histogram import bin_of
 from plet_celery.store.promises import declared_objectives, list_objectives
 from plet_celery.store.tallies import Counting, Tally
@@ -207,3 +208,32 @@ def test_a_host_that_was_never_heard_of_since_is_silent(scene: Scene) -> None:
         found = evidence.open_runs(connection, scene.store.tables, {TASK})
 
     assert [run.silent_since for run in found.runs] == [1.0]
+
+
+def test_the_id_of_an_erased_run_is_in_no_promise(scene: Scene) -> None:
+    scene.promise("shop.sync", Freshness("0 * * * *", grace=10 * MINUTE))
+    scene.promise("shop.whole", MaxRuntime(90, scope="canvas"))
+    scene.look()
+    scene.clock += HOUR
+    run = scene.run("shop.sync", takes=1, end=events.RUN_SUCCEEDED)
+    scene.look()
+    scene.clock += 20 * MINUTE
+    whole = scene.start(scene.publish("shop.whole"))
+    before = scene.verdict("shop.sync")
+    assert run.id in told_of_promises(scene.store)
+    assert whole.id in told_of_promises(scene.store)
+
+    erasing.erase_run(scene.store, run.id, mirror=False)
+
+    assert run.id not in told_of_promises(scene.store)
+    assert whole.id in told_of_promises(scene.store)
+    assert scene.verdict("shop.sync") == before
+
+
+def told_of_promises(store: Store) -> str:
+    """Return the rows of promises and due times, as text."""
+    own = store.tables.watching
+    with store.reading() as connection:
+        return "\n".join(
+            str(list(connection.execute(sa.select(table)))) for table in (own.objective, own.due)
+        )
