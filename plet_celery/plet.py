@@ -104,20 +104,24 @@ class Plet:
 
     def shipper_config(self) -> dict[str, Any]:
         """Return what a shipper needs, as plain JSON values; it holds secrets: for a pipe only."""
-        if self._config is None:
+        config = self._config
+        if config is None:
             settings = json.loads(settings_to_json(self.settings))
             if not self.settings.enabled:
                 settings["shipper"] = "off"
-            self._config = {
+            # Nobody but the project finalizes its app; before that, the store knows what was promised last.
+            is_final = bool(getattr(self.app, "finalized", False))
+            config = {
                 "settings": settings,
                 "journal": str(self.journal),
                 "home": str(self.home),
                 "database_url": self.database_url,
                 "fingerprint": fingerprint(self.settings),
-                "objectives": [one.to_plain() for one in self.objectives()],
+                "objectives": [one.to_plain() for one in self.objectives()] if is_final else [],
                 "celery": celery_facts(self.app),
             }
-        return self._config
+            self._config = config if is_final else None
+        return config
 
     def objectives(self) -> tuple[Declared, ...]:
         """Return the promises that this app's tasks and `plet_objectives` make, by task.

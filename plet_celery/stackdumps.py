@@ -82,7 +82,13 @@ def prepare(journal: Path) -> Path:
             shutil.rmtree(other, ignore_errors=True)
     folder = above / presence.place_name(mine)
     folder.mkdir(mode=0o700, exist_ok=True)
-    (folder / _WHOSE).write_bytes(msgspec.json.encode(mine))
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    # Whatever the umask is: nobody else reads what processes run here.
+    descriptor = os.open(folder / _WHOSE, flags, 0o600)
+    try:
+        os.write(descriptor, msgspec.json.encode(mine))
+    finally:
+        os.close(descriptor)
     return folder
 
 

@@ -164,7 +164,7 @@ def _nothing(view: View, store: Store, filters: Filters) -> list[str]:
 def first_steps(view: View) -> list[str]:
     """Return what to say where nothing is recorded yet: the three lines that create the first run."""
     name = printable(view.project.name)
-    tasks = (task for task in sorted(view.project.app.tasks) if not task.startswith("celery."))
+    tasks = (task for task in sorted(view.project.app.tasks) if not task.startswith(("celery.", "plet.")))
     return [
         f"no runs yet in {printable(view.project.places.masked_url)}; three lines create the first one:",
         "",

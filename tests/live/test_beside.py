@@ -54,7 +54,8 @@ def test_two_tasks_at_once_never_mix(make_live: MakeLive, pool: str) -> None:
             ("first", name, "succeeded"), ("second", name, "succeeded"), ("third", name, "succeeded"),
         ]  # fmt: skip
         assert [stages[0].current, stages[1].current] == [ROUNDS, ROUNDS]
-        assert {info["description"] for info in seen[name]} <= {
+        # Between two stages there is nothing to describe.
+        assert {info["description"] for info in seen[name]} - {""} <= {
             *(f"{name} is at {number}" for number in range(ROUNDS)), f"{name} waits", "second", "third",
         }  # fmt: skip
         assert {stage["unit"] for info in seen[name] for stage in info["stages"]} == {name}

@@ -157,6 +157,10 @@ def test_a_shipper_gets_them_as_plain_json(tmp_path: Any) -> None:
     @app.task(name="shop.load")
     def load() -> None: ...
 
+    # That is the project's to do, and when; a shipper is told what is known by then.
+    assert plet.shipper_config()["objectives"] == []
+    assert not getattr(app, "finalized")  # noqa: B009, celery-types does not know it
+    app.finalize()
     config = json.loads(json.dumps(plet.shipper_config()))
 
     assert "objectives" not in config["settings"]
