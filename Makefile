@@ -9,8 +9,7 @@ READY := $(VENV)/.ready
 LINT_READY := $(VENV)/.ready-to-lint
 # make test PYTEST_ARGS="-k journal" narrows it.
 PYTEST_ARGS ?=
-# Tests wait more than they compute: on workers, servers and conditions. By themselves files with few tests
-# come last, and those are the long ones.
+# Tests wait more than they compute: on workers, servers and conditions.
 TEST_JOBS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
 .PHONY: demo test lint bench pictures clean
@@ -19,7 +18,7 @@ demo: $(READY)
 	@$(BIN)/celery -A example_project plet up --call example_project.census $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(LINT_READY)
 	$(BIN)/ruff check .
