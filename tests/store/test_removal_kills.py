@@ -57,6 +57,8 @@ def remove_all(folder: Path) -> None:
             retention.prune(store, Bounds(mirror=True), holder="one", wall=time.time())
             while host.remover.turn(store):
                 host.mirror.turn()
+            # Killed between a copy's removal and the word of it, only the mirror has something left to do.
+            host.mirror.turn()
     finally:
         host.close()
         store.close()
