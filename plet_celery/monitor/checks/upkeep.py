@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from plet_celery.monitor.checks.look import Looks
@@ -46,17 +47,17 @@ def decide_retention(found: Retention, *, every: float) -> CheckResult:
     if found.jumped_at is not None:
         text = f"the store's clock jumped: nothing is removed until it has held for a day; {last}"
         advice = "if the clock is right: celery plet prune --trust-clock"
-        return _warned(RETENTION, text, expectation, advice, since=found.jumped_at, values=values)
+        return _warned(text, expectation, advice, since=found.jumped_at, values=values)
     if found.overdue and overdue > allowed:
         text = f"{count} runs expired, the oldest {span(overdue, whole=True)} ago, and are there; {last}"
         advice = "run celery plet prune now and then" if not every else "see the shippers: they remove"
         since = found.overdue_since
-        return _warned(RETENTION, text, expectation, advice, since=since, values=values)
+        return _warned(text, expectation, advice, since=since, values=values)
     if found.waiting_since is not None and found.now - found.waiting_since > UNACKNOWLEDGED_SECONDS:
         ago = span(found.now - found.waiting_since, whole=True)
         text = f"log folders were to be removed {ago} ago, and their host has not said that they are"
         advice = "start a worker (or celery plet ship) on that host: its shipper removes them"
-        return _warned(RETENTION, text, expectation, advice, since=found.waiting_since, values=values)
+        return _warned(text, expectation, advice, since=found.waiting_since, values=values)
     if found.last_at is None and not found.overdue:
         last = "nothing has expired yet"
     return CheckResult(
@@ -88,49 +89,38 @@ def decide_monitor(passed: LastPass, *, interval: float, is_on: bool = True) -> 
         interval: `plet_monitor_interval`.
         is_on: `plet_monitor`.
     """
-    expectation = f"a complete pass every {span(interval, whole=True)}"
-    affected = "alerts: nobody is told of anything"
-    advice = "start celery beat, or a worker whose shipper passes instead, or: celery plet monitor"
-    age, took = passed.age, passed.doc.get("took")
-    values: dict[str, Any] = {"age": age, "took": took, "owner": passed.owner}
+    answer = CheckResult(
+        name=MONITOR,
+        level=Level.NO_DATA,
+        observation="there has been no pass yet",
+        expectation=f"a complete pass every {span(interval, whole=True)}",
+        affected="alerts: nobody is told of anything",
+        advice="start celery beat, or a worker whose shipper passes instead, or: celery plet monitor",
+    )
     if not is_on:
         text, advice = "plet_monitor is off: nothing is watched", "set plet_monitor = True"
-        return CheckResult(
-            name=MONITOR, level=Level.NO_DATA, observation=text, expectation=expectation, advice=advice
-        )
+        return replace(answer, observation=text, affected="", advice=advice)
+    age, took = passed.age, passed.doc.get("took")
+    answer = replace(answer, values={"age": age, "took": took, "owner": passed.owner})
     if age is None:
-        text = "there has been no pass yet"
-        if passed.begun_at is not None:
-            text = (
-                f"a pass began {span(max(0.0, passed.now - passed.begun_at), whole=True)} ago, none has ended"
-            )
-        return CheckResult(
-            name=MONITOR,
-            level=Level.NO_DATA,
-            observation=text,
-            expectation=expectation,
-            affected=affected,
-            advice=advice,
-            values=values,
-        )
+        if passed.begun_at is None:
+            return answer
+        ago = span(max(0.0, passed.now - passed.begun_at), whole=True)
+        return replace(answer, observation=f"a pass began {ago} ago, none has ended")
     text = f"last pass {span(age, whole=True)} ago"
     if isinstance(took, int | float):
         text += f", took {span(took)}"
     if age > late_after(interval):
-        return CheckResult(
-            name=MONITOR,
-            level=Level.CRITICAL,
-            observation=text,
-            expectation=expectation,
-            affected=affected,
-            advice=advice,
-            since=passed.passed_at,
-            values=values,
-        )
+        return replace(answer, level=Level.CRITICAL, observation=text, since=passed.passed_at)
     if isinstance(took, int | float) and took > interval:
-        advice = "raise plet_monitor_interval, or see which check takes long"
-        return _warned(MONITOR, text, expectation, advice, values=values)
-    return CheckResult(name=MONITOR, level=Level.OK, observation=text, expectation=expectation, values=values)
+        return replace(
+            answer,
+            level=Level.WARNING,
+            observation=text,
+            affected="alerts come later than promised",
+            advice="raise plet_monitor_interval, or see which check takes long",
+        )
+    return replace(answer, level=Level.OK, observation=text, affected="", advice="")
 
 
 def check_channels(looks: Looks) -> Iterator[CheckResult]:
@@ -149,56 +139,44 @@ def check_channels(looks: Looks) -> Iterator[CheckResult]:
 
 def decide_channel(one: ChannelStatus, *, now: float) -> CheckResult:
     """Say whether a channel takes what it is sent."""
-    values = {"failures": one.failures, "disabled_at": one.disabled_at, "succeeded_at": one.succeeded_at}
-    expectation = "it takes what it is sent"
-    since: float | None
-    if one.disabled_at is not None:
-        ago = span(max(0.0, now - one.disabled_at), whole=True)
-        level, since = Level.CRITICAL, one.disabled_at
-        text = f"disabled {ago} ago, after {one.failures} failures in a row"
-    elif one.failures:
-        level, since = Level.WARNING, one.failing_since
-        text = f"failed {one.failures} times in a row"
-    else:
-        ago = f", last {span(max(0.0, now - one.succeeded_at), whole=True)} ago" if one.succeeded_at else ""
-        text = f"it takes what it is sent{ago}"
-        return CheckResult(
-            name=CHANNEL,
-            subject=one.name,
-            level=Level.OK,
-            observation=text,
-            expectation=expectation,
-            values=values,
-        )
-    return CheckResult(
+    answer = CheckResult(
         name=CHANNEL,
         subject=one.name,
-        level=level,
-        observation=text,
-        expectation=expectation,
+        level=Level.OK,
+        observation="it takes what it is sent",
+        expectation="it takes what it is sent",
+        values={"failures": one.failures, "disabled_at": one.disabled_at, "succeeded_at": one.succeeded_at},
+    )
+    if one.disabled_at is None and not one.failures:
+        ago = f", last {span(max(0.0, now - one.succeeded_at), whole=True)} ago" if one.succeeded_at else ""
+        return replace(answer, observation=answer.observation + ago)
+    answer = replace(
+        answer,
         affected="whoever is told of alerts by it",
         advice="mend or replace it in plet_channels, then send it a test message",
-        since=since,
-        values=values,
     )
+    if one.disabled_at is not None:
+        ago = span(max(0.0, now - one.disabled_at), whole=True)
+        text = f"disabled {ago} ago, after {one.failures} failures in a row"
+        return replace(answer, level=Level.CRITICAL, observation=text, since=one.disabled_at)
+    text = f"failed {one.failures} times in a row"
+    return replace(answer, level=Level.WARNING, observation=text, since=one.failing_since)
 
 
 def _warned(
-    name: str,
     text: str,
     expectation: str,
     advice: str,
     *,
-    since: float | None = None,
+    since: float | None,
     values: dict[str, Any],
 ) -> CheckResult:
-    affected = {RETENTION: "the store grows", MONITOR: "alerts come later than promised"}[name]
     return CheckResult(
-        name=name,
+        name=RETENTION,
         level=Level.WARNING,
         observation=text,
         expectation=expectation,
-        affected=affected,
+        affected="the store grows",
         advice=advice,
         since=since,
         values=values,
