@@ -36,8 +36,12 @@ def driven(run: Any) -> Callable[..., Any] | None:
         request = _traced_request(self)
         if request is None or hasattr(request, "_plet_drives"):
             return function(*args, **kwargs)
-        request._plet_drives = True
-        return to_end(*args, **kwargs)
+        try:
+            request._plet_drives = True
+            return to_end(*args, **kwargs)
+        finally:
+            # A task's own `__call__` may try again within the same request.
+            request.__dict__.pop("_plet_drives", None)
 
     update_wrapper(driving, function)
     driving._plet_drives = True  # type: ignore[attr-defined]

@@ -165,10 +165,19 @@ class Binding:
 
     __slots__ = ("_owns_process", "_token", "run", "thread")
 
-    def __init__(self, run: Run, *, owns_process: bool) -> None:
+    def __init__(self, run: Run, *, owns_process: bool, request: Any = None) -> None:
+        """Begin.
+
+        Args:
+            request: the task's, which keeps this until `task_postrun`.
+        """
         self.run = run
         self.thread = threading.get_ident()
         self._owns_process = owns_process
+        self._token: contextvars.Token[Run | None] | None = None
+        if request is not None:
+            # First: what strikes behind this leaves nothing that nobody would give back.
+            request._plet_binding = self
         self._token = _current.set(run)
         _bound.add(self)
         if owns_process:
@@ -180,7 +189,10 @@ class Binding:
         if self._owns_process and self.run in _of_process:
             _of_process.remove(self.run)
         try:
-            _current.reset(self._token)
+            if self._token is not None:
+                _current.reset(self._token)
+            elif _current.get() is self.run:
+                _current.set(None)
         except ValueError:  # postrun came in another context (a greenlet, an eager task in asyncio)
             _current.set(None)
 

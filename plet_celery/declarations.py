@@ -31,16 +31,34 @@ def objectives_of(app: Celery, settings: Settings) -> tuple[Declared, ...]:
     """
     by_pattern: Mapping[str, Sequence[Objective]] = settings.objectives
     tasks = _tasks(app)
-    names = {*tasks, *(pattern for pattern in by_pattern if not _WILD & set(pattern))}
+    names = {*tasks, *(pattern for pattern in by_pattern if not is_pattern(pattern))}
     zone, of_app = _zone(app), app.main or ""
     found = []
     for name in sorted(names):
         for source, one in _first_of_each(_sources(name, tasks.get(name), by_pattern)):
             if is_recorded(name, settings.record_tasks, settings.ignore_tasks):
                 found.append(Declared(name, _in_zone(one, zone), source, of_app))
-            elif source == "task" or not _WILD & set(source):
+            elif source == "task" or not is_pattern(source):
                 log.warning("objective of a task that is not recorded: task=%s kind=%s", name, one.kind)
     return tuple(found)
+
+
+def unmatched(app: Celery, settings: Settings) -> list[str]:
+    """Return the names and patterns in `plet_objectives` that stand for no task of this app, sorted.
+
+    A pattern among them promises nothing. A plain name is of a task that other processes have, or mistyped.
+    """
+    tasks = _tasks(app)
+    return sorted(
+        pattern
+        for pattern in settings.objectives
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in tasks)
+    )
+
+
+def is_pattern(name: str) -> bool:
+    """Tell whether a name in `plet_objectives` stands for all names that match it."""
+    return bool(_WILD & set(name))
 
 
 def _sources(

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+_SHOWN_MAX: Final = 100
+"""Characters of a value that an error quotes; the type and the beginning tell which one it is."""
+
 
 class PletError(Exception):
     """Base of every error that plet_celery raises."""
@@ -29,6 +34,10 @@ class StoreError(PletError):
 
 class StoreUnavailable(StoreError):
     """The store cannot be reached (down, locked, no permission); try again later."""
+
+
+class StoreMissing(StoreUnavailable):
+    """The SQLite file is not there: nothing was ever recorded, or it is looked for in another place."""
 
 
 class SchemaError(StoreError):
@@ -61,3 +70,16 @@ class LogNotFound(PletError):
 
 class ServiceFailed(PletError):
     """A part of the development stack did not start or has died."""
+
+
+def shown(value: object) -> str:
+    """Return a value as an error quotes it: its `repr`, cut at 100 characters.
+
+    It never raises: of a value that cannot be shown it is the type, such as `<a Money>`.
+    """
+    try:
+        text = repr(value)
+    # A user's class may fail at that, Python at an integer of 5000 digits or a list 100 000 deep.
+    except Exception:
+        return f"<a {type(value).__name__}>"
+    return text if len(text) <= _SHOWN_MAX else f"{text[: _SHOWN_MAX - 1]}…"

@@ -25,6 +25,7 @@ from billiard.exceptions import SoftTimeLimitExceeded, Terminated, TimeLimitExce
 from celery.exceptions import Ignore, Reject, Retry
 
 from plet_celery.redaction import is_asynchronous
+from plet_celery.saying import say
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def contain(error: Exception, where: str) -> None:
     kind = (where, type(error).__name__)
     _contained[kind] += 1
     if _contained[kind] == 1:
-        log.warning("plet failed inside a task and was contained: where=%s", where, exc_info=error)
+        say(log.warning, "plet failed inside a task and was contained: where=%s", where, exc_info=error)
 
 
 def contained() -> dict[str, int]:

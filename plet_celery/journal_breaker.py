@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from plet_celery.events import Shed
+from plet_celery.saying import say
 
 SLOW: Final = 0.05
 """An append that takes longer, in seconds, is slow."""
@@ -71,7 +72,8 @@ class Breaker:
         used = max(self._queue.qsize() / _QUEUE_MAX, self._bytes / _QUEUE_MAX_BYTES)
         if used >= _SHARE[event.shed]:
             return False
-        self._bytes += len(event.core)
+        size = len(event.core)  # before: where something is called, another thread may come between
+        self._bytes += size
         self._queue.put(event)
         return self._start()
 
@@ -127,10 +129,11 @@ class Breaker:
                 self._deliver(event)
         except Exception:
             # Our own thread: whatever it is, it is our failure, and the next event shall have its try.
-            log.exception("journal thread could not write an event")
+            say(log.exception, "journal thread could not write an event")
         finally:
             if event is not None:
-                self._bytes -= len(event.core)
+                size = len(event.core)
+                self._bytes -= size
         ended = time.monotonic()
         if ended - started > SLOW:
             self._slow_at = ended

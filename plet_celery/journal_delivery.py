@@ -24,6 +24,7 @@ from plet_celery.journal_format import Header, frame, with_drops
 from plet_celery.journal_pressure import DISK_FULL_ERRORS, REASONS, RESERVE_NAME, Pressure, WriterLimits
 from plet_celery.journal_segment import OpenSegment, sync_file
 from plet_celery.journal_segments import Segments
+from plet_celery.saying import say
 
 log = logging.getLogger("plet_celery.journal")
 
@@ -338,4 +339,4 @@ class Delivery:
         """Log the first incident of a kind; the rest are counts."""
         if message not in self._told:
             self._told.add(message)
-            log.error(message, self._directory, fact)
+            say(log.error, message, self._directory, fact)

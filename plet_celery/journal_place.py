@@ -25,6 +25,7 @@ from plet_celery.errors import JournalError
 from plet_celery.host import machine_id
 from plet_celery.interrupts import from_system
 from plet_celery.paths import private_directory
+from plet_celery.wholewrites import write_whole
 
 FACTS_NAME: Final = "journal.json"
 
@@ -170,8 +171,12 @@ def _draft(file: Path, facts: _Facts) -> Path:
     draft = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, msgspec.json.encode(facts) + b"\n")
+        write_whole(descriptor, msgspec.json.encode(facts) + b"\n")
         os.fsync(descriptor)
+    except BaseException:
+        # Whoever cannot write it now, on a full disk, comes again every half minute.
+        draft.unlink(missing_ok=True)
+        raise
     finally:
         os.close(descriptor)
     return draft

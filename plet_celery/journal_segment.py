@@ -127,8 +127,12 @@ def close_lost_descriptors(directory: Path, writer: str, known: Container[int]) 
     One gets lost when an exception strikes right behind the system call that opened it, or when this
     process was forked while another thread was just opening it: that copy would keep the parent's lock
     for as long as the child lives.
+
+    Raises:
+        OSError: the folder is gone, or a descriptor could not be closed.
     """
-    prefix = f"{os.path.realpath(directory)}/w-{writer}."
+    # Strict: else it takes for a missing file what a user's signal handler raises here, a TimeoutError say.
+    prefix = f"{os.path.realpath(directory, strict=True)}/w-{writer}."
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are all we need
         fd = int(name)
         if fd in known:

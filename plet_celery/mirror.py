@@ -30,11 +30,11 @@ from plet_celery.logfiles.folders import (
     opened_folder,
     remove_ours,
     replace_file,
-    write_whole,
 )
 from plet_celery.logfiles.index import SIZE
 from plet_celery.logfiles.state import open_directory
 from plet_celery.mirror_copies import Origin, check_there, place_name, places, remove_copy
+from plet_celery.wholewrites import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +90,7 @@ class Mirror:
         self._must_look = True
         self._asked: dict[Key, bool] = {}
         """Copies to remove; True once they are gone."""
+        self._refused: set[tuple[str, str]] = set()
         self._wake = threading.Event()
         self._ending = threading.Event()
         self._stopping = False
@@ -132,6 +133,9 @@ class Mirror:
             if self._asked.get(key):
                 del self._asked[key]
                 return True
+            if len(self._asked) >= DIRTY_MAX:
+                # Those of a silent journal may be answered by another shipper: nobody asks for them again.
+                self._asked = {one: done for one, done in self._asked.items() if not done}
             if len(self._asked) < DIRTY_MAX:
                 self._asked.setdefault(key, False)
         self._wake.set()
@@ -194,8 +198,8 @@ class Mirror:
                 self.note([folder])
                 raise
             except HomeError as error:
-                # Something strange in the place of a folder or file: said, and not tried again and again.
-                log.error("log folder is not copied to the mirror: folder=%s reason=%s", folder, error)
+                # Something strange in the place of a folder or file: not tried again before it changes.
+                self._refuse("log folder is not copied to the mirror: folder=%s reason=%s", folder, error)
             except OSError:
                 self.note([folder])
                 raise
@@ -295,10 +299,16 @@ class Mirror:
             try:
                 remove_copy(self.root, journal_id, folder)
             except HomeError as error:
-                log.error("copy in the mirror is not removed: folder=%s reason=%s", folder, error)
+                self._refuse("copy in the mirror is not removed: folder=%s reason=%s", folder, error)
                 continue
             with self._lock:
                 self._asked[journal_id, folder] = True
+
+    def _refuse(self, message: str, folder: str, error: HomeError) -> None:
+        """Say once that a folder is left alone: a run may write to it, or be asked for, every few seconds."""
+        if (message, folder) not in self._refused and len(self._refused) < DIRTY_MAX:
+            self._refused.add((message, folder))
+            log.error(message, folder, error)
 
     def _failed(self, error: Exception) -> float:
         self.failures += 1

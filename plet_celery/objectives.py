@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, ClassVar, Final
-from zoneinfo import ZoneInfo
 
-from plet_celery.errors import SettingsError
+from plet_celery import fieldchecks
+from plet_celery.errors import SettingsError, shown
 
 DAY: Final = 86_400.0
 SEVERITIES: Final = ("warning", "critical")
@@ -24,8 +23,6 @@ WINDOW_MAX: Final = 366 * DAY
 _WINDOW_MIN: Final = 300.0
 """Seconds; what ended is counted per five minutes."""
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
-_FIELDS_OF_CRONTAB: Final = 5
-_LONGEST: Final = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _TEXT_MAX: Final = 500
 _NAME_MAX: Final = 64
 _ID_LENGTH: Final = 16
@@ -59,12 +56,12 @@ class Objective:
     """What to do when it is broken, for who gets the alert."""
 
     def __post_init__(self) -> None:
-        _text(self, "name", _NAME_MAX)
-        _text(self, "advice", _TEXT_MAX)
-        _one_of(self, "severity", SEVERITIES)
-        _one_of(self, "scope", self.scopes)
-        _duration(self, "pending_for", least=0.0)
-        _duration(self, "keep_firing_for", least=0.0)
+        fieldchecks.text(self, "name", _NAME_MAX)
+        fieldchecks.text(self, "advice", _TEXT_MAX)
+        fieldchecks.one_of(self, "severity", SEVERITIES)
+        fieldchecks.one_of(self, "scope", self.scopes)
+        fieldchecks.duration(self, "pending_for", least=0.0)
+        fieldchecks.duration(self, "keep_firing_for", least=0.0)
 
     @property
     def identity(self) -> tuple[str, str, str, str]:
@@ -83,8 +80,8 @@ class _Counted(Objective):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _share(self, "target")
-        _duration(self, "window", least=_WINDOW_MIN, most=WINDOW_MAX)
+        fieldchecks.share(self, "target")
+        fieldchecks.duration(self, "window", least=_WINDOW_MIN, most=WINDOW_MAX)
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ class MaxWait(_Counted):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _duration(self, "seconds")
+        fieldchecks.duration(self, "seconds")
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ class MaxRuntime(_Counted):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _duration(self, "seconds")
+        fieldchecks.duration(self, "seconds")
 
 
 @dataclass(frozen=True)
@@ -130,13 +127,17 @@ class _Daily(_Counted):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        clock, days = _any(self.time), _any(self.days)
+        # Whatever they are declared to be, somebody may have written something else.
+        clock: Any = self.time
+        days: Any = self.days
         if not isinstance(clock, str) or not _CLOCK.fullmatch(clock):
-            raise _bad(self, "time", 'write it as "HH:MM", such as "02:30"')
-        _zone(self)
-        if not isinstance(days, str) or len(days.split()) != 1 or not _is_crontab(self.crontab):
-            raise _bad(self, "days", 'write it as crontab has days of the week, such as "mon-fri"')
-        _duration(self, "within", most=WINDOW_MAX)
+            raise fieldchecks.refused(self, "time", 'write it as "HH:MM", such as "02:30"')
+        fieldchecks.zone(self, "zone")
+        if not isinstance(days, str) or len(days.split()) != 1 or not fieldchecks.is_crontab(self.crontab):
+            raise fieldchecks.refused(
+                self, "days", 'write it as crontab has days of the week, such as "mon-fri"'
+            )
+        fieldchecks.duration(self, "within", most=WINDOW_MAX)
 
     @property
     def crontab(self) -> str:
@@ -178,12 +179,14 @@ class Freshness(_Counted):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.every, str):
-            if not _is_crontab(self.every):
-                raise _bad(self, "every", 'write seconds, or crontab text of five fields: "0 2 * * mon-fri"')
+            if not fieldchecks.is_crontab(self.every):
+                raise fieldchecks.refused(
+                    self, "every", 'write seconds, or crontab text of five fields: "0 2 * * mon-fri"'
+                )
         else:
-            _duration(self, "every", least=1.0)
-        _duration(self, "grace", least=0.0)
-        _zone(self)
+            fieldchecks.duration(self, "every", least=1.0)
+        fieldchecks.duration(self, "grace", least=0.0)
+        fieldchecks.zone(self, "zone")
 
 
 @dataclass(frozen=True)
@@ -199,9 +202,9 @@ class SuccessRate(Objective):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _share(self, "target")
-        _duration(self, "window", least=_WINDOW_MIN, most=WINDOW_MAX)
-        _count(self, "min_runs")
+        fieldchecks.share(self, "target")
+        fieldchecks.duration(self, "window", least=_WINDOW_MIN, most=WINDOW_MAX)
+        fieldchecks.count(self, "min_runs")
 
 
 @dataclass(frozen=True)
@@ -217,9 +220,9 @@ class P95(Objective):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _duration(self, "seconds")
-        _duration(self, "window", least=_WINDOW_MIN, most=WINDOW_MAX)
-        _count(self, "min_runs")
+        fieldchecks.duration(self, "seconds")
+        fieldchecks.duration(self, "window", least=_WINDOW_MIN, most=WINDOW_MAX)
+        fieldchecks.count(self, "min_runs")
 
 
 KINDS: Final[dict[str, type[Objective]]] = {
@@ -247,21 +250,21 @@ def from_plain(plain: Any) -> Objective:
         return plain
     if not isinstance(plain, Mapping):
         raise SettingsError(
-            f'objective {_shown(plain)} is no promise; write MaxWait(60) or {{"kind": "max_wait", …}}'
+            f'objective {shown(plain)} is no promise; write MaxWait(60) or {{"kind": "max_wait", …}}'
         )
     given = dict(plain)
     kind = given.pop("kind", None)
     made = KINDS.get(kind) if isinstance(kind, str) else None
     if made is None:
-        raise SettingsError(f"objective kind {_shown(kind)} is unknown; the kinds are {', '.join(KINDS)}")
+        raise SettingsError(f"objective kind {shown(kind)} is unknown; the kinds are {', '.join(KINDS)}")
     known = {one.name for one in fields(made)}
     for name in given:
         if name not in known:
-            raise SettingsError(f"{made.__name__} has no {name!r}; it takes {', '.join(sorted(known))}")
+            raise SettingsError(f"{made.__name__} has no {shown(name)}; it takes {', '.join(sorted(known))}")
     try:
         return made(**given)
     except TypeError as error:
-        raise SettingsError(f"objective {_shown(plain)}: {error}") from None
+        raise SettingsError(f"objective {shown(plain)}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -302,6 +305,17 @@ class Declared:
         return cls(str(plain["task"]), objective, str(plain.get("source", "")), str(plain.get("app", "")))
 
 
+def checked_pattern(pattern: str) -> str:
+    """Return a name pattern of tasks; it is stored with the promises it declares.
+
+    Raises:
+        SettingsError: no database stores it.
+    """
+    if fieldchecks.UNSTORABLE.search(pattern):
+        raise SettingsError(f"name pattern {shown(pattern)} cannot be used; {fieldchecks.TAKE_OUT}")
+    return pattern
+
+
 def declared(objectives: Any, where: str) -> tuple[Objective, ...]:
     """Return a list of promises, checked.
 
@@ -312,7 +326,7 @@ def declared(objectives: Any, where: str) -> tuple[Objective, ...]:
         SettingsError: it is no list of promises, or two of them are the same but for their numbers.
     """
     if isinstance(objectives, (Objective, str, bytes, Mapping)) or not isinstance(objectives, Iterable):
-        raise SettingsError(f"{where}: objectives = {_shown(objectives)} is no list; write [MaxWait(60)]")
+        raise SettingsError(f"{where}: objectives = {shown(objectives)} is no list; write [MaxWait(60)]")
     found: dict[tuple[str, str, str, str], Objective] = {}
     for one in objectives:
         try:
@@ -331,81 +345,3 @@ def declared(objectives: Any, where: str) -> tuple[Objective, ...]:
 def as_seconds(value: Seconds) -> float:
     """Return a duration in seconds; what an objective holds is a number already."""
     return value.total_seconds() if isinstance(value, timedelta) else float(value)
-
-
-def _bad(objective: Objective, name: str, way_out: str) -> SettingsError:
-    value = getattr(objective, name)
-    return SettingsError(f"{type(objective).__name__}: {name} = {_shown(value)} cannot be used; {way_out}")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:99]}…"
-
-
-def _any(value: Any) -> Any:
-    # Whatever it is declared to be, somebody may have written something else.
-    return value
-
-
-def _put(objective: Objective, name: str, value: Any) -> None:
-    object.__setattr__(objective, name, value)
-
-
-def _duration(
-    objective: Objective, name: str, *, least: float = 0.001, most: float = 100 * 366 * DAY
-) -> None:
-    value = getattr(objective, name)
-    if isinstance(value, timedelta):
-        value = as_seconds(value)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not least <= value <= most:
-        raise _bad(objective, name, f"give seconds or a timedelta, {least:g} to {most:g} s")
-    _put(objective, name, float(value))
-
-
-def _share(objective: Objective, name: str) -> None:
-    value = getattr(objective, name)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 < value <= 1:
-        raise _bad(objective, name, "give a share above 0 and at most 1, such as 0.99")
-    _put(objective, name, float(value))
-
-
-def _count(objective: Objective, name: str) -> None:
-    value = getattr(objective, name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise _bad(objective, name, "give a whole number of at least 1")
-
-
-def _text(objective: Objective, name: str, most: int) -> None:
-    value = getattr(objective, name)
-    if not isinstance(value, str) or len(value) > most:
-        raise _bad(objective, name, f"give text of at most {most} characters")
-
-
-def _one_of(objective: Objective, name: str, choices: tuple[str, ...]) -> None:
-    if getattr(objective, name) not in choices:
-        raise _bad(objective, name, f"it is one of {', '.join(map(repr, choices))}")
-
-
-def _is_crontab(text: str) -> bool:
-    """Tell whether Celery can read it, and whether it has a time in any year."""
-    if len(text.split()) != _FIELDS_OF_CRONTAB:
-        return False
-    from celery.schedules import ParseException, crontab
-
-    try:
-        read: Any = crontab.from_string(text)
-    except (ParseException, ValueError, KeyError):
-        return False
-    return any(day <= _LONGEST[month - 1] for month in read.month_of_year for day in read.day_of_month)
-
-
-def _zone(objective: Any) -> None:
-    if objective.zone == "":
-        return
-    try:
-        ZoneInfo(objective.zone)
-    except (ValueError, OSError, KeyError, TypeError, AttributeError):
-        raise _bad(objective, "zone", "give the name of a zone, such as 'Europe/Berlin' or 'UTC'") from None

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from celery import Celery, bootsteps, signals
 from celery.exceptions import ImproperlyConfigured
 
-from plet_celery import __version__, answering, events, paths, reports, supervision
+from plet_celery import __version__, answering, events, paths, reports, showing, supervision
 from plet_celery.beating import Beating
 from plet_celery.capture import Capture, CaptureOptions
 from plet_celery.celeryfacts import celery_facts
@@ -40,8 +40,6 @@ log = logging.getLogger(__name__)
 _plets: WeakKeyDictionary[Celery, Plet] = WeakKeyDictionary()
 # A journal that could not be opened is tried again this often.
 _OPEN_RETRY: Final = 30.0
-_FLOWER_COMMAND: Final = "flower.command"
-_CONTEXTS_MAX: Final = 100
 
 
 class Plet:
@@ -117,9 +115,10 @@ class Plet:
                 "home": str(self.home),
                 "database_url": self.database_url,
                 "fingerprint": fingerprint(self.settings),
-                "objectives": [one.to_plain() for one in self.objectives()] if is_final else [],
                 "celery": celery_facts(self.app),
             }
+            if is_final:
+                config["objectives"] = [one.to_plain() for one in self.objectives()]
             self._config = config if is_final else None
         return config
 
@@ -193,8 +192,7 @@ class Plet:
             app, self.shipper_config, before_drain=lambda: self.tell_worker(events.WORKER_STOPPED)
         )
         Beating(app, self.shipper_config, lambda: self.settings).connect()
-        if _is_flower():
-            _show_pages()
+        showing.show_in_flower()
 
     def _make_recording(self) -> Recording:
         settings = self.settings
@@ -272,14 +270,25 @@ class Plet:
         if worker.main_pid and os.getpid() != worker.main_pid and self._recording is not None:
             self._recording.writer.role = "child"
 
-    def enter_worker(self, pool: str, hostname: str) -> None:
+    def enter_worker(
+        self,
+        pool: str,
+        hostname: str,
+        *,
+        soft_limit: float | None = None,
+        hard_limit: float | None = None,
+    ) -> None:
         """This process is a worker's main process: learn its facts, let its requests report.
+
+        Args:
+            soft_limit: seconds; the worker's, for tasks that have none of their own. As `hard_limit`.
 
         Raises:
             ImproperlyConfigured: a setting cannot be used; the worker does not start.
         """
         worker = self.recorder.worker
         worker.pool, worker.hostname, worker.main_pid = pool, hostname, os.getpid()
+        worker.soft_limit, worker.hard_limit = soft_limit, hard_limit
         try:
             self._settings, self._config = load_settings(self.app.conf), None
         except SettingsError as error:
@@ -292,6 +301,7 @@ class Plet:
         def recorded(name: str) -> bool:
             return is_recorded(name, recording.record_tasks, recording.ignore_tasks)
 
+        recording.capture.is_workers = True
         recording.capture.resident = pool in CONCURRENT_POOLS
         if self._open():
             answering.begin(self.journal, hostname, pool, stacks=self.settings.stacks)
@@ -334,7 +344,12 @@ class RecordingStep(bootsteps.StartStopStep):
         """
         plet = self._plet = plet_of(parent.app)
         if plet is not None:
-            plet.enter_worker(_pool_name(parent.pool_cls), parent.hostname)
+            plet.enter_worker(
+                _pool_name(parent.pool_cls),
+                parent.hostname,
+                soft_limit=parent.soft_time_limit,
+                hard_limit=parent.time_limit,
+            )
             plet.tell_worker(
                 events.WORKER_STARTED,
                 pool=plet.recorder.worker.pool,
@@ -353,37 +368,6 @@ class RecordingStep(bootsteps.StartStopStep):
         """Tell that the worker stops: the first notice of a warm shutdown."""
         if self._plet is not None:
             self._plet.tell_worker(events.WORKER_STOPPING)
-
-
-def _show_pages() -> None:
-    """Put our pages into this process's Flower; never raises."""
-    try:
-        importlib.import_module("plet_celery.web.activation").activate()
-    except Exception:
-        log.exception("plet's pages cannot be loaded; see celery plet doctor")
-
-
-def _is_flower() -> bool:
-    """Tell whether this process is `celery flower`: every `celery` command imports Flower, one runs it.
-
-    Never raises: a task's process asks, too, whatever program it is part of.
-    """
-    try:
-        return _runs_flower(sys.modules["click"].get_current_context(silent=True))
-    except Exception:
-        return False
-
-
-def _runs_flower(context: Any) -> bool:
-    for _ in range(_CONTEXTS_MAX):
-        if context is None:
-            return False
-        # The name alone would do for a florist's own command.
-        chosen = getattr(context.command, "commands", {}).get(context.invoked_subcommand, context.command)
-        if getattr(chosen.callback, "__module__", None) == _FLOWER_COMMAND:
-            return True
-        context = context.parent
-    return False
 
 
 def _pool_name(pool: Any) -> str:

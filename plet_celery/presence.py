@@ -27,6 +27,8 @@ import msgspec
 
 from plet_celery.election import ShipLock
 from plet_celery.host import boot_id
+from plet_celery.journal_pressure import DISK_FULL_ERRORS
+from plet_celery.wholewrites import write_whole
 
 BEAT_NAME: Final = "ship.beat"
 _DRAIN_LOOK: Final = 0.02
@@ -116,14 +118,20 @@ def process_of(pid: int) -> Process | None:
 
 
 def write_beat(directory: Path, beat: Beat) -> None:
-    """Replace the beat of a journal as one step.
+    """Replace the beat of a journal as one step; on a full disk, write over the one that is there.
 
     Raises:
         OSError: the directory cannot be written; the caller goes on without a beat.
     """
-    fresh = directory / f"{BEAT_NAME}.new"
-    _write(fresh, msgspec.json.encode(beat))
-    fresh.replace(directory / BEAT_NAME)
+    fresh, content = directory / f"{BEAT_NAME}.new", msgspec.json.encode(beat)
+    try:
+        _write(fresh, content)
+        fresh.replace(directory / BEAT_NAME)
+    except OSError as error:
+        if error.errno not in DISK_FULL_ERRORS or not (directory / BEAT_NAME).exists():
+            raise
+        # Else whoever watches would take a shipper that has work to do for a frozen one, and kill it.
+        _write_over(directory / BEAT_NAME, content)
 
 
 def read_beat(directory: Path) -> Beat | None:
@@ -238,7 +246,17 @@ def await_drain(
 def _write(path: Path, content: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, content)
+        write_whole(descriptor, content)
+    finally:
+        os.close(descriptor)
+
+
+def _write_over(path: Path, content: bytes) -> None:
+    """Write into the place that a file has already; who reads meanwhile may find no JSON."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        # JSON may end in blanks.
+        os.pwrite(descriptor, content.ljust(os.fstat(descriptor).st_size), 0)
     finally:
         os.close(descriptor)
 

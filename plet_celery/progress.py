@@ -9,12 +9,15 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from typing import Any, Protocol
 
 # A write that is under way when a hard limit strikes could land after FAILURE and leave PROGRESS
 # for ever, so we stay silent this long before the limit.
 _HARD_LIMIT_MARGIN = 1.0
 _FIRST_AFTER = 1.0
+# A backend that hangs is waited for by the task itself: at most a twentieth of its time.
+_REST = 20.0
 _STAGES_SHOWN = 50
 
 
@@ -114,9 +117,16 @@ class MetaWriter:
         )
 
     def write(self, meta: dict[str, Any], now: float) -> None:
-        """Store one meta; the next one is due `1 / rate` seconds later, also when this one raises."""
+        """Store one meta; the next one is due `1 / rate` seconds later, also when this one raises.
+
+        Later still where this one took long.
+        """
         self._next = now + self._every
-        self._store(meta)
+        began = monotonic()
+        try:
+            self._store(meta)
+        finally:
+            self._next = now + max(self._every, _REST * (monotonic() - began))
 
 
 def describe(

@@ -52,7 +52,7 @@ class Publishing:
         except PASS_THROUGH as error:
             struck.append(error)
         except Exception as error:
-            contain(error, "before_task_publish")
+            _contain(error, "before_task_publish", struck)
 
     def on_after_publish(
         self, sender: Any = None, headers: Any = None, body: Any = None, **kwargs: Any
@@ -74,7 +74,7 @@ class Publishing:
         except PASS_THROUGH as error:
             struck.append(error)
         except Exception as error:
-            contain(error, "after_task_publish")
+            _contain(error, "after_task_publish", struck)
 
     def _mark_publishes(self) -> None:
         # before_task_publish does not say which app publishes; send_task is where all publishes pass.
@@ -90,7 +90,7 @@ class Publishing:
             finally:
                 publishing.reset(token)
             if struck:
-                # A soft limit struck inside our receiver, where Celery would have swallowed it.
+                # A soft limit or an alarm struck inside our receiver, where Celery would have swallowed it.
                 raise struck[0]
             return result
 
@@ -152,3 +152,11 @@ class Publishing:
             return True
         key = headers.read(message, canvas=None).canvas or str(message.get("id"))
         return sampling.must_keep(message) or sampling.is_picked(key, self.known.share(task, recording))
+
+
+def _contain(error: Exception, where: str, struck: list[BaseException]) -> None:
+    """Contain an error of ours; keep a user's alarm, which Celery would swallow if it were raised here."""
+    try:
+        contain(error, where)
+    except Exception as passed:
+        struck.append(passed)

@@ -6,15 +6,30 @@ What a rule looks at is `monitor/rules.py`'s subject; a task process loads this 
 from __future__ import annotations
 
 import difflib
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from plet_celery.errors import shown
+
 CHECK: Final = "check"
 """The rule of all health checks; `check:broker` is that of one."""
-_CHECK_NAME: Final = re.compile(r"check:[a-z][a-z0-9_]{0,50}")
+CHECKS: Final = (
+    "store",
+    "broker",
+    "queue",
+    "workers",
+    "beat",
+    "results",
+    "shipper",
+    "stuck",
+    "disk",
+    "clock",
+    "retention",
+    "monitor",
+    "channel",
+)
+"""The names of the health checks; they stand here as well because a task process loads no check."""
 _LONGEST: Final = 30 * 86_400.0
 _WINDOW_MIN: Final = 300.0
 SEVERITIES: Final = ("warning", "critical")
@@ -136,29 +151,35 @@ class Rulebook:
             ValueError: a rule is not known, or a value does not fit; the text names both and the way out.
         """
         self._rules = {one.name: one for one in _DEFAULTS}
+        for name in given or {}:
+            _refuse_unknown(name)
         # First all checks, then one of them.
         for name, said in sorted((given or {}).items()):
-            self._rules[name] = _tuned(self._known(name), said)
+            self._rules[name] = _tuned(self._of_known(name), said)
 
     def of(self, name: str) -> Rule | None:
         """Return a rule; None where there is none of this name, as for `objective:…`."""
-        found = self._rules.get(name)
-        if found is None and name.startswith(f"{CHECK}:"):
-            found = replace(self._rules[CHECK], name=name)
-        return found
+        return self._of_known(name) if name in self._rules or name.startswith(f"{CHECK}:") else None
 
     def all(self) -> list[Rule]:
         """Return every rule, for people; checks that are tuned by themselves behind the others."""
         return list(self._rules.values())
 
-    def _known(self, name: str) -> Rule:
-        found = self.of(name) if name in NAMES or _CHECK_NAME.fullmatch(str(name)) else None
-        if found is None:
-            nearest = difflib.get_close_matches(str(name), NAMES, n=1, cutoff=0.0)[0]
-            raise ValueError(
-                f"there is no rule {name!r}; the nearest is {nearest!r} (all: {', '.join(NAMES)}, check:NAME)"
-            )
-        return found
+    def _of_known(self, name: str) -> Rule:
+        return self._rules.get(name) or replace(self._rules[CHECK], name=name)
+
+
+def _refuse_unknown(name: Any) -> None:
+    of_checks = [f"{CHECK}:{one}" for one in CHECKS]
+    if not isinstance(name, str):
+        raise ValueError(f"{shown(name)} is no name of a rule; write it as text, such as 'failure_rate'")
+    if name in NAMES or name in of_checks:
+        return
+    nearest = difflib.get_close_matches(name[:100], [*NAMES, *of_checks], n=1, cutoff=0.0)[0]
+    raise ValueError(
+        f"there is no rule {shown(name)}; the nearest is {nearest!r} (all: {', '.join(NAMES)}, "
+        f"check:NAME of {', '.join(CHECKS)})"
+    )
 
 
 def checked_rules(given: Any) -> Any:
@@ -178,14 +199,16 @@ def _tuned(rule: Rule, said: Any) -> Rule:
     if said is True or (isinstance(said, str) and said.lower() == "on"):
         return replace(rule, is_on=True, is_tuned=True)
     if not isinstance(said, Mapping):
-        raise ValueError(f"{rule.name!r}: {said!r} is neither 'off' nor a mapping such as {{'for': 120}}")
+        raise ValueError(
+            f"{rule.name!r}: {shown(said)} is neither 'off' nor a mapping such as {{'for': 120}}"
+        )
     fields: dict[str, Any] = {}
     for key, value in said.items():
-        fields |= _field(rule, str(key), value)
+        fields |= _field(rule, key, value)
     return replace(rule, **fields, is_tuned=True)
 
 
-def _field(rule: Rule, key: str, value: Any) -> dict[str, Any]:
+def _field(rule: Rule, key: Any, value: Any) -> dict[str, Any]:
     """Return the field of a rule that a key of its mapping sets."""
     keys = {
         "for": ("pending_for", 0.0, _LONGEST, "seconds"),
@@ -200,13 +223,18 @@ def _field(rule: Rule, key: str, value: Any) -> dict[str, Any]:
         keys["minimum"] = ("minimum", 1, 1e9, "runs")
     if key == "severity":
         if value not in SEVERITIES:
-            raise ValueError(f"{rule.name!r}: severity {value!r} is none; write 'warning' or 'critical'")
+            raise ValueError(f"{rule.name!r}: severity {shown(value)} is none; write 'warning' or 'critical'")
         return {"severity": value}
     if key not in keys:
-        raise ValueError(f"{rule.name!r} has no {key!r}; it has {', '.join(sorted(keys))}, severity")
+        raise ValueError(f"{rule.name!r} has no {shown(key)}; it has {', '.join(sorted(keys))}, severity")
     field, least, most, unit = keys[key]
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # What float() cannot hold fails here, too: to compare converts nothing, and no nan is within.
     if not is_number or not least <= value <= most:
         example = " (0.2 is 20 %)" if unit == "share" else ""
-        raise ValueError(f"{rule.name!r}: {key} {value!r} must be {least:g} to {most:g} {unit}{example}")
-    return {field: int(value) if field == "minimum" else float(value)}
+        raise ValueError(f"{rule.name!r}: {key} {shown(value)} must be {least:g} to {most:g} {unit}{example}")
+    if field != "minimum":
+        return {field: float(value)}
+    if value != int(value):
+        raise ValueError(f"{rule.name!r}: {key} {shown(value)} must be a whole number of {unit}")
+    return {field: int(value)}

@@ -6,6 +6,7 @@ masks a list by the setting's name, but looks into a mapping and shows what it h
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Final, Literal
@@ -79,6 +80,8 @@ class ChannelSettings(BaseModel):
             raise ValueError("a channel of the kind 'call' has a function, and no other kind has")
         if isinstance(self.function, str) and not re.search("[.:]", self.function):
             raise ValueError("its function is no dotted path; write it as shop.alerts:tell")
+        if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
+            raise ValueError("its function has a yield in it, so calling it runs nothing; take that out")
         if self.kind != "webhook" and (self.allow_private or self.allow_http or self.proxy):
             raise ValueError("allow_private, allow_http and proxy are for channels of the kind 'webhook'")
         return self
@@ -169,13 +172,15 @@ def check_web_url(url: str, schemes: tuple[str, ...] = ("https", "http")) -> Non
     """
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        port = parts.port
     except ValueError:
         raise ValueError("is no URL") from None
     if parts.scheme not in schemes:
         raise ValueError(f"does not begin with {' or '.join(f'{one}://' for one in schemes)}")
     if not parts.hostname or _STRANGE.search(url):
         raise ValueError("has no host, or characters that are none of a URL's (quote them as %20)")
+    if port == 0:
+        raise ValueError("has the port 0, at which nobody listens; write its port, or none")
     if "@" in parts.netloc:
         raise ValueError("has a user or password in it; these are not sent")
 

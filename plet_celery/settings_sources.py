@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from plet_celery.errors import SettingsError
+from plet_celery.errors import SettingsError, shown
 from plet_celery.objectives import Objective, to_plain
 from plet_celery.settings import PREFIX, Settings
 from plet_celery.settings_channels import ChannelSettings, function_name
@@ -132,6 +132,21 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             f'{error} of the environment: a list is given as JSON, as in \'["a", "b"]\', '
             "a mapping as in '{\"a.*\": 0.1}'"
         ) from None
+    except RecursionError:
+        names = ", ".join(key for key, value in given.items() if _is_too_deep(value)) or "a value"
+        raise SettingsError(
+            f"{names} of the environment has too many [ or {{ within each other; no setting needs over 10"
+        ) from None
+
+
+def _is_too_deep(text: str) -> bool:
+    try:
+        json.loads(text)
+    except RecursionError:
+        return True
+    except ValueError:
+        pass
+    return False
 
 
 def _as_json(name: str, text: str) -> str:
@@ -158,10 +173,10 @@ def _explain(error: ValidationError, given: Mapping[str, Any], sources: Mapping[
         name = str(one["loc"][0])
         field = Settings.model_fields[name]
         secret = "Secret" in str(field.annotation)
-        shown = "***" if secret or name in _MAY_HOLD_SECRETS else repr(given.get(name))[:100]
+        value = "***" if secret or name in _MAY_HOLD_SECRETS else shown(given.get(name))
         where = sources.get(name, "default")
         lines.append(
-            f"{PREFIX}{name} = {shown} (from {where}): {_key(one['loc'])}{one['msg']}; "
+            f"{PREFIX}{name} = {value} (from {where}): {_key(one['loc'])}{one['msg']}; "
             f"{(field.description or '').rstrip('.')}; default {_masked(field.default)!r}"
         )
     return "\n".join(lines)

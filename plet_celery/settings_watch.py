@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from plet_celery.errors import SettingsError
-from plet_celery.objectives import declared
+from plet_celery.objectives import checked_pattern, declared
 from plet_celery.rulebook import checked_rules
 from plet_celery.settings_channels import (
     ChannelSettings,
@@ -48,7 +48,7 @@ def _refuse(url: str) -> None:
 def _objectives(given: dict[str, Any]) -> dict[str, Any]:
     """Return the promises by name pattern, each list as a tuple of objectives."""
     try:
-        return {pattern: declared(some, f"{pattern!r}") for pattern, some in given.items()}
+        return {checked_pattern(pattern): declared(some, f"{pattern!r}") for pattern, some in given.items()}
     except SettingsError as error:
         raise ValueError(str(error)) from None
 

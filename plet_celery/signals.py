@@ -25,6 +25,7 @@ from plet_celery.previews import preview, preview_arguments
 from plet_celery.profiles import TaskProfile
 from plet_celery.publishing import Publishing
 from plet_celery.recording import KnownTasks, Recording
+from plet_celery.redaction import is_asynchronous
 from plet_celery.run import EventWriter, Run, RunFacts
 from plet_celery.threads import follow_threads
 
@@ -32,8 +33,6 @@ from plet_celery.threads import follow_threads
 _ONE_RUN_POOLS: Final = ("prefork", "solo")
 CONCURRENT_POOLS: Final = ("thread", "gevent", "eventlet")
 """Pools that execute many runs at a time in one process, as Celery's modules are called."""
-# This backend writes over its file in place: who reads meanwhile finds nothing, and two writers (we, and the
-# worker that stores a revoke) can leave it torn for ever. See docs/decisions/0013.
 # The others let a task run past its hard limit.
 _LIMITING_POOLS: Final = ("prefork", "gevent", "eventlet")
 # What can be told of one run among many: its thread's CPU time; nothing where all share one thread.
@@ -48,6 +47,9 @@ class WorkerFacts:
     pool: str = ""
     hostname: str = ""
     main_pid: int = 0
+    soft_limit: float | None = None
+    """Of the worker's command line: seconds, of a task that has none of its own."""
+    hard_limit: float | None = None
 
 
 @dataclass(slots=True)
@@ -101,7 +103,7 @@ class Recorder:
         if binding is None:
             return
         try:
-            self._end(binding.run, request, kwargs.get("state"), kwargs.get("retval"))
+            self._end_for_sure(binding.run, request, kwargs.get("state"), kwargs.get("retval"))
         except PASS_THROUGH:
             raise
         except Exception as error:
@@ -132,7 +134,7 @@ class Recorder:
         )
         if recording.follow_threads:
             follow_threads()
-        request._plet_binding = Binding(run, owns_process=pool in _ONE_RUN_POOLS)
+        Binding(run, owns_process=pool in _ONE_RUN_POOLS, request=request)
         recording.capture.enter(run)
         run.emit(events.RUN_STARTED, self._started(task, request, run, profile, recording, args, kwargs))
 
@@ -154,6 +156,7 @@ class Recorder:
     def _facts(self, task: Any, request: Any, task_id: str, recording: Recording) -> RunFacts:
         context = self._context(request, recording)
         delivery = request.delivery_info or {}
+        worker = WorkerFacts() if request.is_eager else self.worker
         return RunFacts(
             id=events.safe_text(task_id, 16 << 10),
             attempt=os.urandom(12).hex(),
@@ -167,8 +170,8 @@ class Recorder:
             canvas=context.canvas,
             queued_at=context.queued_at,
             retries=request.retries or 0,
-            soft_limit=request.soft_time_limit or task.soft_time_limit,
-            hard_limit=request.time_limit or task.time_limit,
+            soft_limit=request.soft_time_limit or task.soft_time_limit or worker.soft_limit,
+            hard_limit=request.time_limit or task.time_limit or worker.hard_limit,
         )
 
     def _context(self, request: Any, recording: Recording) -> headers.Context:
@@ -211,6 +214,19 @@ class Recorder:
         if recording.arguments and (args or kwargs):
             data.update(preview_arguments(recording.redactor, profile.parameters, args, kwargs))
         return data
+
+    def _end_for_sure(self, run: Run, request: Any, state: str | None, retval: Any) -> None:
+        try:
+            self._end(run, request, state, retval)
+            return
+        except Exception as error:
+            if not is_asynchronous(error):
+                raise
+            struck = error
+        # Behind the body a soft limit changes nothing any more, Celery itself swallows it here. But without
+        # an end the run would be lost when this process goes; of two, the first counts.
+        self._end(run, request, state, retval)
+        raise struck
 
     def _end(self, run: Run, request: Any, state: str | None, retval: Any) -> None:
         recording = self.load()

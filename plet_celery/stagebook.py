@@ -153,8 +153,11 @@ class StageBook:
             self._end(stage, state_after(error), error)
         if self._other is not None:
             self._end(self._other, StageState.SUCCEEDED, None)
-        if (last := _inside.get()) is not None and last._host is self:
-            _inside.set(None)
+        last = _inside.get()
+        if last is not None and last._host is self:
+            while last._above is not None:
+                last = last._above
+            _inside.set(last._before)
 
     def _end(self, stage: Stage, state: StageState, error: BaseException | None) -> None:
         # One stage that cannot be ended must cost neither the others nor the run their end.
@@ -185,6 +188,8 @@ class StageBook:
         stage.parent = parent.number if parent else None
         if stage is not self._other:
             stage._above = parent
+            if parent is None and (before := _inside.get()) is not None and before._host is not self:
+                stage._before = before
             self._open.append(stage)
             _inside.set(stage)
         self._recent.append(stage)
@@ -226,7 +231,11 @@ class StageBook:
     def stage_left(self, stage: Stage) -> None:
         """Keep a stage whose loop was left; it ends well if the task goes on, else as the task does."""
         self._remove(stage)
-        self._left.append(stage)
+        if isinstance(stage, FoldedStage):
+            # One of so many that it only counts: kept, they would be without a bound.
+            self._end(stage, StageState.SUCCEEDED, None)
+        else:
+            self._left.append(stage)
 
     def _settle_left(self, error: BaseException | None) -> None:
         if not self._left:
@@ -242,7 +251,7 @@ class StageBook:
         if stage in self._open:
             self._open.remove(stage)
         if _inside.get() is stage:
-            _inside.set(stage._above)
+            _inside.set(stage._above or stage._before)
 
     def _fold(self) -> Stage:
         if self._other is None:

@@ -55,6 +55,7 @@ class Stage:
 
     __slots__ = (
         "_above",
+        "_before",
         "_complained",
         "_done",
         "_flow",
@@ -95,6 +96,8 @@ class Stage:
         self.weight = weight
         self.parent: int | None = None
         self._above: Stage | None = None
+        self._before: Stage | None = None
+        """Of another run, which called this one's task in the middle of it."""
         self._flow = 0
         self.state = StageState.PLANNED
         self.started = 0.0

@@ -7,6 +7,7 @@ from operator import length_hint
 from typing import Any, Generic, TypeVar
 
 from plet_celery.guard import PASS_THROUGH, contain
+from plet_celery.redaction import is_asynchronous
 from plet_celery.stages import Stage
 
 T = TypeVar("T")
@@ -116,6 +117,8 @@ def guess_total(iterable: Iterable[Any]) -> int | None:
         count = length_hint(iterable, -1)
     except PASS_THROUGH:
         raise
-    except Exception:  # the user's __len__, not ours
+    except Exception as error:  # the user's __len__, not ours
+        if is_asynchronous(error):
+            raise
         return None
     return count if count >= 0 else None

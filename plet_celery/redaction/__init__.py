@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from plet_celery.redaction.names import is_secret_name
 from plet_celery.redaction.pairs import Pairs
@@ -36,6 +36,7 @@ _PASSWORD_OPTIONS: Final = {
 _LOGIN_OPTIONS: Final = frozenset({"-u", "-U", "--user", "--proxy-user"})
 
 Represent = Callable[[Any], str]
+_Given = TypeVar("_Given")
 
 
 class Redactor:
@@ -108,6 +109,10 @@ class Redactor:
     def argv(self, arguments: Iterable[str | bytes | os.PathLike[str]]) -> list[str]:
         """Return a command line, redacted: `--password x`, `--token=x`, `PGPASSWORD=x`, `-u name:x`."""
         items = [item if isinstance(item, str) else os.fsdecode(item) for item in arguments]
+        # As in a text: without what was masked, an argument may be an option, whose value is the next one.
+        return _repeated(self._argv, items)
+
+    def _argv(self, items: list[str]) -> list[str]:
         option = _password_option(items)
         return [
             self._argument(item, before, option) for item, before in zip(items, ["", *items], strict=False)
@@ -133,13 +138,8 @@ class Redactor:
         )
 
     def _text(self, text: str) -> str:
-        shown = self._pass(text)
         # What was masked may join its neighbours to a new shape; ordinary text stops after one pass.
-        for _ in range(_PASSES_MAX - 1):
-            if shown == text:
-                break
-            text, shown = shown, self._pass(shown)
-        return shown
+        return _repeated(self._pass, text)
 
     def _pass(self, text: str) -> str:
         if self._values is not None:
@@ -166,6 +166,16 @@ class Redactor:
             if is_asynchronous(error):
                 raise
             return MASK
+
+
+def _repeated(step: Callable[[_Given], _Given], given: _Given) -> _Given:
+    """Take a step until it changes nothing more."""
+    for _ in range(_PASSES_MAX):
+        shown = step(given)
+        if shown == given:
+            break
+        given = shown
+    return given
 
 
 def _password_option(items: Sequence[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -72,10 +73,13 @@ def _through_signal_handler(trace: TracebackType | None) -> bool:
 
 
 def _handler_code(number: int) -> Iterator[CodeType]:
-    handler = signal.getsignal(number)
-    code = getattr(getattr(handler, "__func__", handler), "__code__", None)
-    if isinstance(code, CodeType):
-        yield code
+    handler: Any = signal.getsignal(number)
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    for function in (handler, getattr(type(handler), "__call__", None)):  # noqa: B004 - of an object
+        code = getattr(getattr(function, "__func__", function), "__code__", None)
+        if isinstance(code, CodeType):
+            yield code
 
 
 def _is_raised_by_code(trace: TracebackType | None) -> bool:

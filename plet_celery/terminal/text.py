@@ -6,8 +6,10 @@ Nothing here knows colours or widths; see `look.py` and `picture.py`.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
+from typing import Any
 
 # Every C0 control but TAB, DEL, C1, lone surrogates, and what reorders or breaks lines in a terminal:
 # the bidi controls, the old shaping controls, LINE and PARAGRAPH SEPARATOR.
@@ -30,6 +32,21 @@ def printable_lines(text: str) -> list[str]:
 def escape_json(encoded: str) -> str:
     r"""Return JSON with what `printable` escapes as `\uXXXX`: the same value, safe on a terminal."""
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", encoded)
+
+
+def error_line(error: Mapping[str, Any] | None) -> str:
+    """Return an error, `{"type": …, "message": …}`, in a line: `ValueError: no such supplier`."""
+    if not error:
+        return ""
+    kind, message = str(error.get("type") or "Error"), str(error.get("message") or "")
+    first = message.strip().split("\n", 1)[0]
+    return printable(f"{kind}: {first}" if first else kind)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 segment`, `1,200 segments`, `2 canvases`."""
+    many = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else many}"
 
 
 def shorten(text: str, width: int) -> str:

@@ -16,6 +16,7 @@ import plet_celery
 from plet_celery import FinishBy, Freshness, MaxRuntime, MaxWait, StartBy, SuccessRate
 from plet_celery.errors import SettingsError
 from plet_celery.objectives import KINDS, P95, Declared, Objective, declared, from_plain, to_plain
+from plet_celery.settings_sources import load_settings
 
 EACH = (
     MaxWait(60, severity="critical", pending_for=30, keep_firing_for=60, name="web", advice="Call Ada."),
@@ -56,6 +57,13 @@ def test_json_has_the_kind_and_what_is_no_default() -> None:
 def test_a_duration_may_be_a_timedelta() -> None:
     assert MaxWait(timedelta(minutes=2)) == MaxWait(120)
     assert Freshness(timedelta(hours=1), grace=timedelta(minutes=5)) == Freshness(3600, grace=300)
+
+
+class Mute:
+    """What cannot even be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("mute")
 
 
 def wrong(value: Any) -> Any:
@@ -108,6 +116,25 @@ def wrong(value: Any) -> Any:
             "MaxWait has no 'second'; it takes advice",
         ),
         (lambda: from_plain({"kind": "max_wait"}), "missing 1 required positional argument: 'seconds'"),
+        (
+            lambda: MaxWait(60, name="a\x00b"),
+            "name = 'a\\x00b' cannot be used; no database stores NUL or half a surrogate pair; take it out",
+        ),
+        (lambda: MaxWait(60, advice="call \ud83d"), "advice = 'call \\ud83d' cannot be used; no database"),
+        (lambda: FinishBy("06:00", zone="UTC\x00"), "zone = 'UTC\\x00' cannot be used"),
+        (lambda: FinishBy("06:00", zone="\udc80"), "zone = '\\udc80' cannot be used"),
+        (lambda: FinishBy("06:00", days="mon\x00"), "days = 'mon\\x00' cannot be used"),
+        (lambda: Freshness("0 2 * * \udc80"), "every = '0 2 * * \\udc80' cannot be used"),
+        (lambda: MaxWait(10**400), "seconds = 1000"),
+        (lambda: MaxWait(-(10**400)), "seconds = -1000"),
+        (lambda: MaxWait(10**5000), "seconds = <a int> cannot be used; give seconds"),
+        (lambda: MaxWait(60, pending_for=10**400), "pending_for = 1000"),
+        (lambda: SuccessRate(10**400), "target = 1000"),
+        (lambda: SuccessRate(0.9, min_runs=10**400), "min_runs = 1000"),
+        (lambda: P95(30, window=10**400), "window = 1000"),
+        (lambda: from_plain({"kind": "max_wait", "seconds": 10**400}), "MaxWait: seconds = 1000"),
+        (lambda: MaxWait(wrong(Mute())), "MaxWait: seconds = <a Mute> cannot be used"),
+        (lambda: from_plain({"kind": "max_wait", Mute(): 3}), "MaxWait has no <a Mute>; it takes"),
         (lambda: from_plain(60), "objective 60 is no promise; write MaxWait(60)"),
         (lambda: declared(MaxWait(60), "task 'a'"), "task 'a': objectives = MaxWait("),
         (lambda: declared("max_wait", "task 'a'"), "task 'a': objectives = 'max_wait' is no list"),
@@ -158,3 +185,19 @@ def test_a_declared_promise_survives_the_way_through_json() -> None:
 
     assert Declared.from_plain(plain) == one
     assert plain["id"] == one.id
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"shop.*": [{"kind": "max_wait", "seconds": 10**400}]},
+        {"shop.*": [{"kind": "max_wait", "seconds": 10**5000}]},
+        {"shop.*": [{"kind": "max_wait", "seconds": 60, "advice": "\ud83d"}]},
+        {"shop.*": [{"kind": "max_wait", "seconds": Mute()}]},
+        {"shop\x00*": [{"kind": "max_wait", "seconds": 60}]},
+        {"shop\ud83d*": [{"kind": "max_wait", "seconds": 60}]},
+    ],
+)
+def test_the_setting_refuses_what_a_promise_refuses(given: Any) -> None:
+    with pytest.raises(SettingsError, match="plet_objectives = "):
+        load_settings({"plet_objectives": given}, {})

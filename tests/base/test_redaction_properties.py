@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from plet_celery.redaction import MASK, Redactor, safe_repr
@@ -154,6 +154,7 @@ def test_redacting_a_value_twice_changes_nothing_more(value: Any) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(texts, max_size=6))
+@example(["-----BEGIN X----- = -----END X-----password", ""])
 def test_redacting_a_command_line_twice_changes_nothing_more(argv: list[str]) -> None:
     once = redactor.argv(argv)
 
@@ -244,9 +245,9 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_a_text_of_a_megabyte_takes_time_in_proportion(bomb: str) -> None:
+def test_a_long_text_takes_time_in_proportion(bomb: str) -> None:
     """No quadratic step: sixteen times the text takes nowhere near 256 times the time."""
-    small, large = ((BOMBS[bomb] * size)[:size] for size in (1 << 16, 1 << 20))
+    small, large = ((BOMBS[bomb] * size)[:size] for size in (1 << 14, 1 << 18))
 
     took_small, took_large = _seconds(small), _seconds(large)
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from plet_celery.errors import SettingsError
-from plet_celery.rulebook import NAMES, Rulebook
+from plet_celery.monitor import checks
+from plet_celery.rulebook import CHECKS, NAMES, Rulebook
 from plet_celery.settings import settings_from_json, settings_to_json
 from plet_celery.settings_sources import load_settings
 
@@ -77,9 +78,26 @@ def test_one_check_is_tuned_on_top_of_all() -> None:
     assert book.of("objective:1") is None
 
 
+class Mute:
+    """What cannot even be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("mute")
+
+
 @pytest.mark.parametrize(
     ("given", "text"),
     [
+        ({5: "off", "drops": "off"}, "5 is no name of a rule; write it as text, such as 'failure_rate'"),
+        ({Mute(): "off"}, "<a Mute> is no name of a rule"),
+        ({"drops": Mute()}, "'drops': <a Mute> is neither 'off' nor a mapping"),
+        ({"drops": {Mute(): 1}}, "'drops' has no <a Mute>; it has for, keep, threshold, severity"),
+        ({"drops": {"for": Mute()}}, "for <a Mute> must be 0 to"),
+        ({"drops": {"severity": Mute()}}, "severity <a Mute> is none"),
+        ({"failure_rate": {"for": 10**400}}, "for 1000"),
+        ({"failure_rate": {"for": 10**5000}}, "for <a int> must be 0 to"),
+        ({"failure_rate": {"minimum": 1.5}}, "minimum 1.5 must be a whole number of runs"),
+        ({"check:brokr": "off"}, "there is no rule 'check:brokr'; the nearest is 'check:broker'"),
         ({"failure_rat": "off"}, "there is no rule 'failure_rat'; the nearest is 'failure_rate'"),
         ({"check:Bro ker": "off"}, "there is no rule 'check:Bro ker'"),
         ({"objective:1": "off"}, "there is no rule 'objective:1'"),
@@ -100,7 +118,7 @@ def test_one_check_is_tuned_on_top_of_all() -> None:
         ({"failure_rate": {"minimum": 0}}, "minimum 0 must be 1 to"),
     ],
 )
-def test_what_cannot_be_is_said_with_the_way_out(given: dict[str, Any], text: str) -> None:
+def test_what_cannot_be_is_said_with_the_way_out(given: dict[Any, Any], text: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings({"plet_rules": given}, {})
 
@@ -115,6 +133,25 @@ def test_rules_come_from_the_environment_and_travel_as_json() -> None:
 
     assert again.rules == {"failure_rate": {"threshold": 0.5}, "drops": "off"}
     assert again == settings
+
+
+def test_every_check_has_a_rule_and_no_other_check_has() -> None:
+    assert CHECKS == checks.NAMES
+    assert [one.name for one in Rulebook({f"check:{name}": "off" for name in CHECKS}).all()][-13:] == sorted(
+        f"check:{name}" for name in CHECKS
+    )
+
+
+def test_a_whole_number_may_be_written_as_a_float() -> None:
+    one = Rulebook({"failure_rate": {"minimum": 3.0}}).of("failure_rate")
+
+    assert one is not None
+    assert repr(one.minimum) == "3"
+
+
+def test_what_is_nested_too_deep_in_the_environment_is_refused() -> None:
+    with pytest.raises(SettingsError, match="PLET_RULES of the environment has too many"):
+        load_settings({}, {"PLET_RULES": "[" * 100_000, "PLET_ENABLED": "1"})
 
 
 def test_the_rulebook_is_light() -> None:

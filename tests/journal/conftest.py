@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pytest
 from services import missing
 
+from plet_celery import journal_delivery
 from plet_celery.events import Event
 from plet_celery.journal import Writer, WriterLimits, open_journal
 from plet_celery.journal_reader import Batch, Reader
@@ -47,6 +48,12 @@ def new_writer(journal: Path) -> Iterator[NewWriter]:
     yield make
     for writer in made:
         writer.close()
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writers that wait for a slow disk: here it is a busy machine, and a queue is not the subject."""
+    monkeypatch.setattr(journal_delivery, "SLOW_IN_A_ROW", 1_000_000)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -70,6 +71,30 @@ def test_after_three_slow_appends_a_task_waits_no_more(
     assert writer.append("run.succeeded", "r", "a", {"i": 15})
     assert disk.writers == {threading.get_ident()}
     assert [event.data["i"] for event in read_all(journal).events] == list(range(16))
+
+
+def test_a_slow_disk_that_cannot_be_logged_costs_no_event(
+    journal: Path,
+    new_writer: Any,
+    read_all: Callable[[Path], Batch],
+    disk: SlowDisk,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A logging filter of the user's may expect another record, and raise."""
+
+    def refuse(record: logging.LogRecord) -> bool:
+        raise AttributeError("request_id")
+
+    monkeypatch.setattr(journal_delivery.log, "filters", [refuse])
+    writer = new_writer()
+    disk.delay = 0.07
+
+    for i in range(5):
+        assert writer.append("log.written", "r", "a", {"i": i})
+
+    assert writer.degraded
+    writer.close()
+    assert [event.data["i"] for event in read_all(journal).events] == list(range(5))
 
 
 def test_two_slow_appends_and_a_quick_one_change_nothing(new_writer: Any, disk: SlowDisk) -> None:
@@ -181,7 +206,10 @@ def test_busy_threads_are_no_slow_disk(new_writer: Any) -> None:
     assert not writer.degraded
 
 
-def test_an_error_in_the_thread_does_not_stop_it(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("is_heard", [True, False], ids=["logged", "logging fails"])
+def test_an_error_in_the_thread_does_not_stop_it(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, is_heard: bool
+) -> None:
     written: list[int] = []
 
     def deliver(event: Queued) -> None:
@@ -189,6 +217,11 @@ def test_an_error_in_the_thread_does_not_stop_it(caplog: pytest.LogCaptureFixtur
             raise RuntimeError("broken")
         written.append(event.number)
 
+    def refuse(record: logging.LogRecord) -> bool:
+        raise AttributeError("request_id")
+
+    if not is_heard:
+        monkeypatch.setattr(journal_breaker.log, "filters", [refuse])
     breaker = Breaker(deliver, lambda: None)
     breaker.recovery = 0.05
     breaker.trip(time.monotonic())
@@ -197,4 +230,4 @@ def test_an_error_in_the_thread_does_not_stop_it(caplog: pytest.LogCaptureFixtur
 
     wait_until(lambda: not breaker.degraded, what="the breaker closes")
     assert written == [0, 2]
-    assert "could not write" in caplog.text
+    assert ("could not write" in caplog.text) == is_heard

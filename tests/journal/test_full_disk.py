@@ -124,6 +124,7 @@ def test_no_room_for_the_first_file_is_no_error(small_disk: Disk, new_writer: An
     assert batch.gaps == {}
 
 
+@pytest.mark.usefixtures("patient")
 def test_threads_on_a_full_disk_lose_nothing_acknowledged(
     small_disk: Disk,
     new_writer: Any,
@@ -140,7 +141,6 @@ def test_threads_on_a_full_disk_lose_nothing_acknowledged(
         return queue(delivery, event)
 
     monkeypatch.setattr(journal_delivery.Delivery, "_queue", noted)
-    monkeypatch.setattr(journal_delivery, "SLOW_IN_A_ROW", 1_000_000)
     disk = small_disk("600k")
     directory = _journal(disk)
     writer = new_writer(directory, segment_max_bytes=65_536)

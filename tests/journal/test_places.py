@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import stat
 import subprocess
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filling import fill_within_a_write
 from waiting import wait_until
 
 from plet_celery import journal_delivery
@@ -122,6 +125,30 @@ def test_a_damaged_journal_file_is_named(journal: Path) -> None:
 
     with pytest.raises(JournalError, match=r"journal\.json.*damaged.*move"):
         open_journal(journal)
+
+
+def test_a_full_disk_leaves_no_drafts_behind(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = sorted(journal.iterdir())
+    monkeypatch.setattr(os, "fsync", full)
+
+    for _ in range(3):
+        with pytest.raises(OSError, match="No space left"):
+            remember_store(journal, "store-1")
+
+    assert sorted(journal.iterdir()) == before
+
+
+def test_what_was_written_in_half_takes_no_place(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {file.name: file.read_bytes() for file in journal.iterdir()}
+    fill_within_a_write(monkeypatch)
+
+    with pytest.raises(OSError, match="No space left"):
+        remember_store(journal, "store-1")
+
+    assert {file.name: file.read_bytes() for file in journal.iterdir()} == before
 
 
 def _a_file(place: Path) -> None:

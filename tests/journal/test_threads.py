@@ -8,7 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from plet_celery.journal_reader import Batch, segments
+
+
+pytestmark = pytest.mark.usefixtures("patient")
 
 
 def test_threads_append_while_files_rotate(
@@ -29,6 +34,8 @@ def test_threads_append_while_files_rotate(
         thread.start()
     for thread in threads:
         thread.join()
+    # Whoever came while the first file was being opened may have been queued.
+    assert writer._delivery.breaker.wait_empty(60)
 
     batch = read_all(journal)
     assert refused == []
@@ -47,20 +54,25 @@ def test_an_append_in_a_signal_handler_that_interrupts_another(
     """Also while the first one opens or rotates a file; neither waits for the other."""
     writer = new_writer(segment_max_bytes=4096)
     handled: list[int] = []
+    going = [True]
 
     def append_more(*_: object) -> None:
         i = 1_000_000 + len(handled)
         assert writer.append("worker.stopping", None, None, {"i": i})
         handled.append(i)
+        if going:
+            # Set again at the end: on a slow machine handlers would interrupt each other without end.
+            signal.setitimer(signal.ITIMER_REAL, 100e-6)
 
     signal.signal(signal.SIGALRM, append_more)
-    signal.setitimer(signal.ITIMER_REAL, 100e-6, 100e-6)
+    signal.setitimer(signal.ITIMER_REAL, 100e-6)
     try:
         plain = [i for i in range(8_000) if writer.append("log.written", "r", "a", {"i": i})]
     finally:
+        going.clear()
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    writer.close()
+    assert writer._delivery.breaker.wait_empty(60)
 
     found = [event.data["i"] for event in read_all(journal).events]
     assert len(handled) > 100

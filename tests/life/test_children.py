@@ -87,7 +87,14 @@ def test_no_run_is_lost_while_children_grow_shrink_and_are_replaced(make_team: M
 
 def children(pid: int) -> int:
     """The pool processes of a worker."""
-    return sum("plet_celery.shipper" not in child.cmdline() for child in psutil.Process(pid).children())
+    return sum(is_of_the_pool(child) for child in psutil.Process(pid).children())
+
+
+def is_of_the_pool(child: psutil.Process) -> bool:
+    try:
+        return "plet_celery.shipper" not in child.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False  # it has just been replaced
 
 
 def ran_in(team: Team, ids: list[str]) -> Iterator[int | None]:

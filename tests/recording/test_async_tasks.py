@@ -185,6 +185,28 @@ def test_a_class_with_an_async_run_and_its_heirs(make_app: MakeApp) -> None:
         assert recorded.app.register_task(cls()).apply((5,)).get() == expected
 
 
+def test_a_body_that_its_own_call_tries_again_runs_again(make_app: MakeApp) -> None:
+    recorded, tries = make_app(), []
+
+    class Load(TrackedTask):
+        name = "load"
+
+        async def run(self) -> int:
+            tries.append(1)
+            if len(tries) == 1:
+                raise KeyError("first")
+            return 5
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return self.run(*args, **kwargs)
+            except KeyError:
+                return self.run(*args, **kwargs)
+
+    assert recorded.app.register_task(Load()).apply().get() == 5
+    assert len(tries) == 2
+
+
 def test_a_decorator_between_is_kept(make_app: MakeApp) -> None:
     recorded = make_app()
 

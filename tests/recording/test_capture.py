@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -148,6 +149,40 @@ def test_a_warning_is_recorded_and_still_shown(captured: Run, writer: ListWriter
     assert writer.of("log.written")[0]["stream"] == "warning"
 
 
+def test_a_warning_that_python_prints_is_recorded_once(
+    make_run: Callable[..., Run], writer: ListWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a process where nobody has put a function in the place of Python's own."""
+
+    def show(*args: Any) -> None:
+        sys.stderr.write(warnings.formatwarning(*args[:4]))
+
+    monkeypatch.setattr(warnings, "showwarning", show)
+    with capturing(make_run()):
+        warnings.showwarning(UserWarning("old way"), UserWarning, "shop.py", 7)
+
+    assert writer.texts() == ["shop.py:7: UserWarning: old way"]
+
+
+def test_what_a_run_of_another_app_says_is_recorded_once(
+    make_run: Callable[..., Run], writer: ListWriter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An eager task calls one of an app with a capture of its own: two tees lie one above the other."""
+    with capturing(make_run()), capturing(make_run()):
+        print("one line")
+        print("unfinished", end="")
+        sys.stderr.write("of the other stream\n")
+        warnings.showwarning(UserWarning("old way"), UserWarning, "shop.py", 7)
+
+    assert writer.texts() == [
+        "one line",
+        "of the other stream",
+        "shop.py:7: UserWarning: old way",
+        "unfinished",
+    ]
+    assert capsys.readouterr().out == "one line\nunfinished"
+
+
 def test_threads_of_the_task_belong_to_its_run(captured: Run, writer: ListWriter) -> None:
     thread = threading.Thread(target=lambda: logging.getLogger("shop").warning("from a thread"))
     thread.start()
@@ -202,13 +237,14 @@ def test_runs_that_begin_and_end_in_many_threads_at_once_keep_their_own_lines(
 
     assert not failures
     texts = writer.texts()
-    wanted = {f"{a}-{b} {what}" for a in range(8) for b in range(100) for what in ("whole", "half")}
-    assert set(texts) <= wanted
-    assert len(texts) == len(set(texts))
+    runs = [f"{a}-{b}" for a in range(8) for b in range(100)]
+    wanted = {f"{run} {what}" for run in runs for what in ("whole", "half")}
     if resident:
-        assert set(texts) == wanted
+        assert sorted(texts) == sorted(wanted)
     else:
-        # Taken out while another one prints: some lines may pass by, none goes astray.
+        # Taken out while another one prints: a piece may pass by, none goes astray.
+        pieces = {*runs, *(f"{run}{run} half" for run in runs), " whole"}
+        assert set(texts) <= wanted | pieces
         assert sys.stdout is stdout
 
 
@@ -235,3 +271,121 @@ def test_a_logger_that_does_not_propagate_is_captured_once(make_app: Any) -> Non
     for run in ("closed", "opened"):
         texts = [event.data["text"] for event in recorded.events(run) if event.kind == "log.written"]
         assert texts == ["kept to itself", "below it"]
+
+
+class Wrapper:
+    """What a task or a library of its leaves in the place of a stream."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        return int(self.stream.write(text))
+
+    def flush(self) -> None: ...
+
+
+def test_a_stream_that_is_left_wrapped_makes_no_ring(
+    make_run: Callable[..., Run], writer: ListWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    capture = Capture(CaptureOptions())
+    for number in range(3):
+        run = make_run()
+        binding = Binding(run, owns_process=True)
+        capture.enter(run)
+        print("run", number)
+        if number == 0:
+            monkeypatch.setattr(sys, "stdout", Wrapper(sys.stdout))
+        capture.leave(run)
+        binding.release()
+
+    assert out.getvalue() == "run 0\nrun 1\nrun 2\n"
+    assert [data["text"] for kind, data in writer.events if kind == "log.written"] == [
+        "run 0",
+        "run 1",
+        "run 2",
+    ]
+
+
+def test_apps_whose_runs_take_turns_make_no_ring(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    one, other = Capture(CaptureOptions()), Capture(CaptureOptions())
+    first, second = make_run(), make_run()
+    one.enter(first)
+    for _ in range(2000):
+        other.enter(second)
+        one.leave(first)
+        one.enter(first)
+        other.leave(second)
+    print("hello")
+    one.leave(first)
+
+    assert out.getvalue() == "hello\n"
+    assert sys.stdout is out
+
+
+@pytest.mark.filterwarnings("always")
+def test_warnings_that_are_left_wrapped_make_no_ring(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(warnings, "showwarning", lambda message, *rest: shown.append(str(message)))
+    capture = Capture(CaptureOptions())
+    for number in range(3):
+        run = make_run()
+        capture.enter(run)
+        if number == 0:
+            before = warnings.showwarning
+            monkeypatch.setattr(warnings, "showwarning", lambda *given: before(*given))  # noqa: B023
+        warnings.warn_explicit(f"run {number}", UserWarning, "shop.py", 7)
+        capture.leave(run)
+    warnings.warn_explicit("outside", UserWarning, "shop.py", 7)
+
+    assert shown == ["run 0", "run 1", "run 2", "outside"]
+
+
+def test_a_process_without_stdout_prints_nothing(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    capture, run = Capture(CaptureOptions()), make_run()
+    capture.enter(run)
+    print("nowhere")
+    capture.leave(run)
+
+    assert sys.stdout is None
+
+
+def test_loggers_that_nobody_configured_still_reach_the_last_resort(
+    make_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    class Last(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(record.getMessage())
+            print(record.getMessage())
+
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging, "lastResort", Last(logging.WARNING))
+    # Other tests have apps that stay in place.
+    monkeypatch.setattr("plet_celery.capture._attached_by", weakref.WeakSet())
+    recorded = make_app()
+
+    @recorded.app.task(shared=False, name="talk")  # type: ignore[untyped-decorator]
+    def talk() -> None:
+        logging.getLogger("shop").error("inside")
+        logging.getLogger("shop").info("too quiet")
+
+    talk.apply(task_id="one")
+    logging.getLogger("shop").error("after")
+
+    assert told == ["inside", "after"]
+    assert logging.root.handlers == []
+    texts = [event.data["text"] for event in recorded.events("one") if event.kind == "log.written"]
+    assert texts == ["inside"]

@@ -6,15 +6,18 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from celery import Celery, Task
+from celery.app.trace import build_tracer
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 from plet_celery import Plet, TrackedTask, current_run
 from plet_celery.current import NULL_RUN
 from plet_celery.errors import SettingsError
+from plet_celery.plet import RecordingStep
 
 MakeApp = Callable[..., Any]
 
@@ -304,3 +307,56 @@ def test_a_line_is_recorded_once_where_a_process_has_several_apps(make_app: Make
         found.append((recorded, say.apply().id))
 
     assert [recorded.kinds(run).count("log.written") for recorded, run in found] == [1, 1]
+
+
+def test_a_task_that_is_called_in_a_stage_gives_the_stage_back(make_app: MakeApp) -> None:
+    recorded = make_app()
+
+    @recorded.app.task(shared=False, name="inner", base=TrackedTask, bind=True)
+    def inner(self: TrackedTask) -> None:
+        self.stage("left open").__enter__()
+        with self.stage("below"), self.stage("further below"):
+            self.log("warning", "inside")
+
+    @recorded.app.task(shared=False, name="outer", base=TrackedTask, bind=True)
+    def outer(self: TrackedTask) -> None:
+        with self.stage("load"):
+            inner.apply(task_id="inner-run")
+            self.log("warning", "after")
+            with self.stage("sub"):
+                pass
+        self.log("warning", "at the end")
+
+    outer.apply(task_id="outer-run")
+
+    told = recorded.events("outer-run")
+    lines = [one.data.get("stage") for one in told if one.kind == "log.written"]
+    parents = [one.data.get("parent") for one in told if one.kind == "stage.started"]
+    assert (lines, parents) == ([1, None], [None, 1])
+    told = recorded.events("inner-run")
+    assert [one.data.get("parent") for one in told if one.kind == "stage.started"] == [None, 1, 2]
+    assert [one.data.get("stage") for one in told if one.kind == "log.written"] == [3]
+
+
+def test_a_worker_passes_its_own_limits_to_its_runs(make_app: MakeApp) -> None:
+    recorded = make_app(plet_stacks=False)
+
+    @recorded.app.task(shared=False, name="slow")
+    def slow() -> None: ...
+
+    @recorded.app.task(shared=False, name="limited", time_limit=7.0)
+    def limited() -> None: ...
+
+    pool = "celery.concurrency.prefork:TaskPool"
+    facts = {"hostname": "w@h", "concurrency": 1, "time_limit": 30.0, "soft_time_limit": 20.0}
+    RecordingStep(SimpleNamespace(app=recorded.app, pool_cls=pool, **facts))
+    for task in (slow, limited):
+        build_tracer(task.name, task, app=recorded.app)(task.name, [], {}, {"id": task.name})
+    slow.apply(task_id="eager")
+
+    limits = {
+        run: (started.get("soft_limit"), started.get("hard_limit"))
+        for run in ("slow", "limited", "eager")
+        for started in [next(one.data for one in recorded.events(run) if one.kind == "run.started")]
+    }
+    assert limits == {"slow": (20.0, 30.0), "limited": (20.0, 7.0), "eager": (None, None)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from celery import Celery
 from celery_progress.backend import Progress
 from listwriter import ListWriter
 
+from plet_celery import progress
 from plet_celery.progress import MetaWriter
 from plet_celery.run import Run
 
@@ -40,6 +42,31 @@ def test_no_meta_in_the_first_second_then_one_a_second() -> None:
             meta.write({"at": now}, now)
 
     assert [round(one["at"]) for one in stored] == [101, 102, 103]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_backend_that_hangs_takes_a_twentieth_of_the_tasks_time(
+    monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    clock = [100.0]
+
+    def hang(meta: dict[str, Any]) -> None:
+        clock[0] += 2.0
+        if fails:
+            raise TimeoutError("no answer")
+
+    monkeypatch.setattr(progress, "monotonic", lambda: clock[0])
+    meta = MetaWriter(hang, now=clock[0], rate=1.0, hard_limit=None, thread=threading.get_ident())
+
+    written = 0
+    while clock[0] < 500.0:
+        clock[0] += 0.25
+        if meta.is_due(clock[0]):
+            written += 1
+            with contextlib.suppress(TimeoutError):
+                meta.write({}, clock[0])
+
+    assert written == 10
 
 
 def test_no_meta_while_an_exception_unwinds() -> None:

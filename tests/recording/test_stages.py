@@ -211,6 +211,19 @@ def test_ten_thousand_distinct_stages_fold_into_other(make_run: MakeRun, writer:
     assert "more than 100 stages" in writer.texts()[0]
 
 
+def test_loops_past_the_limit_that_are_left_are_counted_and_not_kept(make_run: MakeRun) -> None:
+    run = make_run(stage_max=2)
+    for _ in range(50):
+        for _ in run.track(range(3), "chunk"):
+            break
+
+    book = run._stages()
+
+    assert len(book._left) <= 2
+    assert book._other is not None
+    assert book._other.done == 48
+
+
 @pytest.mark.parametrize("total", [-5, math.nan, math.inf, "many", object(), 2**80])
 def test_a_total_that_is_no_count_is_unknown_and_told_once(
     make_run: MakeRun, writer: ListWriter, total: Any
