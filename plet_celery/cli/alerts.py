@@ -21,6 +21,7 @@ from plet_celery.monitor.book import Book, Entry
 from plet_celery.store import alerting, watching
 from plet_celery.terminal.look import look
 from plet_celery.terminal.text import printable, span
+from plet_celery.watchfacts import AlertDoc
 
 KINDS: Final = ("open", "firing", "pending", "silenced", "no_data", "resolved")
 _OURS: Final = {
@@ -92,7 +93,10 @@ def alert_list(view: View, *, what: str, search: str, limit: int, after: str | N
         for one in entries[:limit]:
             write_json(view, book.to_json(one))
     else:
-        _draw_list(view, found, entries[:limit], what)
+        none = "nothing is wrong that the monitor knows of"
+        if what != "open" or search:
+            none = f"no rule or subject of one begins with {search!r}" if search else "no such alert"
+        _draw_list(view, found, entries[:limit], none)
     if len(entries) > limit:
         click.echo(f"{len(entries) - limit} more: --limit {len(entries)}", err=True)
     if more:
@@ -121,12 +125,11 @@ def alert_show(view: View, *, alert: str) -> None:
     for one in steps:
         said = " · ".join(part for part in (one.by and f"by {one.by}", one.note, one.value) if part)
         view.output.line(printable(f"  {view.clock.both(one.at)}  {one.kind}  {said}".rstrip()))
+    kinds = {one.number: f"{one.kind}, " for one in steps}
     for message in sent:
         word = book.word_of(message)
-        at = view.clock.ago(word.at)
-        view.output.line(
-            printable(f"  {word.channel}: {word.state} {at}, {message.status or 'not tried yet'}")
-        )
+        became = f"{kinds.get(message.number, '')}{word.state} {view.clock.ago(word.at)}"
+        view.output.line(printable(f"  {word.channel}: {became}, {message.status or 'not tried yet'}"))
 
 
 def late_text(view: View, passed_at: float | None) -> str:
@@ -137,7 +140,7 @@ def late_text(view: View, passed_at: float | None) -> str:
     return f"the monitor last passed {view.clock.both(passed_at)}, what is shown is as it was then; {way_out}"
 
 
-def _draw_list(view: View, found: Book, entries: list[Entry], what: str) -> None:
+def _draw_list(view: View, found: Book, entries: list[Entry], none: str) -> None:
     counts = found.counts
     more = "+" if counts.is_capped else ""
     words = [
@@ -147,7 +150,7 @@ def _draw_list(view: View, found: Book, entries: list[Entry], what: str) -> None
     ]
     view.output.draw(Text(" · ".join(words), style="bold red" if counts.firing else "bold"))
     if not entries:
-        view.output.line("no such alert" if what != "open" else "nothing is wrong that the monitor knows of")
+        view.output.line(printable(none))
         return
     table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("ALERT", "STATE", "SUBJECT", "SINCE"):
@@ -179,6 +182,11 @@ def _cells(view: View, entry: Entry) -> list[Text]:
     return [Text(id_, style="dim"), state, Text(printable(alert.subject)), Text(since), Text(printable(what))]
 
 
+def _runs(doc: AlertDoc) -> str:
+    more = doc.count - len(doc.runs)
+    return ", ".join(doc.runs) + (f" and {more:,} more" if doc.runs and more > 0 else "")
+
+
 def _draw_one(view: View, entry: Entry) -> None:
     alert, doc = entry.alert, entry.alert.doc
     sign = view.output.sign(entry.state)
@@ -206,7 +214,7 @@ def _draw_one(view: View, entry: Entry) -> None:
         "silenced": silence or ("yes" if entry.is_silenced else ""),
         "acknowledged": known if alert.acknowledged_at is not None else "",
         "do": doc.advice,
-        "runs": ", ".join(doc.runs) + (f" ({doc.count:,} involved)" if doc.count > len(doc.runs) else ""),
+        "runs": _runs(doc),
     }
     for name, value in facts.items():
         if value:

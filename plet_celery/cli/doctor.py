@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plet_celery.cli.command import BAD, UNAVAILABLE, View, command
+from plet_celery.cli.options import Number
 from plet_celery.doctor.examination import Subject, examine
 from plet_celery.doctor.finding import Finding, Level, worst
 from plet_celery.terminal.output import Output
@@ -47,7 +48,7 @@ _WIDE: Final = 72
 @click.option("-q", "--quiet", is_flag=True, help="Only what is not fine.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.1),
+    type=Number(min=0.1),
     default=10.0,
     show_default=True,
     metavar="SECONDS",

@@ -18,6 +18,7 @@ from sqlalchemy import make_url
 from plet_celery import localnodes
 from plet_celery.celeryfacts import celery_facts
 from plet_celery.cli.command import BAD, UNAVAILABLE, Command, View, Wrong, command
+from plet_celery.cli.options import Number
 from plet_celery.errors import StoreError
 from plet_celery.monitor import verdict
 from plet_celery.monitor.checks import NAMES, cleaned, run_check
@@ -82,7 +83,7 @@ class _Probe(Command):
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.1, max=600),
+    type=Number(min=0.1, max=600),
     default=10.0,
     show_default=True,
     metavar="SECONDS",

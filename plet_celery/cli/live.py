@@ -132,12 +132,17 @@ def _looks(
 ) -> Iterator[tuple[list[Run], str]]:
     """Yield the runs and what is wrong, every second."""
     found: list[Run] = []
+    ended_at: dict[str, float] = {}
     lost_at: float | None = None
     while True:
         trouble = ""
         try:
             fresh = list(filters.page(store, limit=min(limit, 500)).items)
-            found, lost_at = (_just_ended(store, found, fresh) + fresh if active_only else fresh), None
+            if active_only:
+                now, ended = time.monotonic(), _just_ended(store, found, fresh)
+                ended_at = {run.id: ended_at.get(run.id, now) for run in ended}
+                fresh = [run for run in ended if now - ended_at[run.id] < _SHOWN_AFTER_END] + fresh
+            found, lost_at = fresh, None
         except StoreUnavailable as error:
             lost_at = lost_at or time.monotonic()
             if time.monotonic() - lost_at > _GIVE_UP:
@@ -148,6 +153,7 @@ def _looks(
 
 
 def _just_ended(store: Store, before: list[Run], now_active: list[Run]) -> list[Run]:
+    """Return of the runs shown before those that have ended, however long ago: word of it may come late."""
     active = {run.id for run in now_active}
     ended = []
     for run in before:
@@ -157,6 +163,6 @@ def _just_ended(store: Store, before: list[Run], now_active: list[Run]) -> list[
             again = queries.get_run(store, run.id) if run.state not in ENDS else run
         except RunNotFound:
             continue
-        if again.ended_at is not None and time.time() - again.ended_at < _SHOWN_AFTER_END:
+        if again.ended_at is not None:
             ended.append(again)
     return ended

@@ -14,9 +14,11 @@ from plet_celery.cli.command import BAD, View, Wrong, command
 from plet_celery.errors import StoreError
 from plet_celery.monitor.config import MonitorConfig
 from plet_celery.monitor.output import set_up_logging
-from plet_celery.monitor.passes import Ended, Outcome
+from plet_celery.monitor.passes import ENTRIES, Ended, Outcome
 from plet_celery.monitor.running import config_of, pass_once
+from plet_celery.paths import make_home, refuse_others_home
 from plet_celery.shipper.bell import Bell
+from plet_celery.store import open_store
 from plet_celery.terminal.text import printable
 
 # By this name also where the process is `__main__`.
@@ -47,10 +49,13 @@ def monitor(view: View, *, once: bool) -> None:
             "this app has no promises and no settings to watch by: write `plet = Plet(app)` below "
             "`app = Celery(…)` (from plet_celery import Plet)"
         )
-    plet: Any = importlib.import_module("plet_celery.plet").plet_of(view.project.app)
+    # What the app promises is what its tasks promise.
+    plet: Any = importlib.import_module("plet_celery.plet").plet_of(view.project.whole_app())
     config = config_of(plet.shipper_config(), plet.settings)
     if not config.is_on:
         raise Wrong("the monitor is switched off: look at plet_monitor and plet_enabled")
+    if config.is_embedded_store:
+        _make_store(config)
     bell = Bell(impatient=True)
     bell.install()
     set_up_logging()
@@ -59,11 +64,23 @@ def monitor(view: View, *, once: bool) -> None:
     _again_and_again(view, config, bell)
 
 
+def _make_store(config: MonitorConfig) -> None:
+    """Make or migrate the store of this project alone, as a worker's shipper does."""
+    make_home(config.home)
+    refuse_others_home(config.home, embedded_store=True)
+    store = open_store(config.database_url)
+    try:
+        store.ensure_schema()
+    finally:
+        store.close()
+
+
 def _once(view: View, config: MonitorConfig, bell: Bell) -> int:
     # A person asks, or cron: it is due, however recent the last one is.
     outcome = _pass(view, config, bell, spacing=0.0)
     if view.output.as_json:
-        view.output.json({"ended": outcome.ended.value, **outcome.doc})
+        told = {name: value for name, value in outcome.doc.items() if name != ENTRIES}
+        view.output.json({"ended": outcome.ended.value, **told})
     else:
         for line in lines_of(outcome):
             view.output.line(printable(line))

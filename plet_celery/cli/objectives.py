@@ -19,6 +19,7 @@ from plet_celery.monitor.wording import share, span
 from plet_celery.store import watching
 from plet_celery.store.promises import ObjectiveStatus, list_objectives
 from plet_celery.store.records import iso
+from plet_celery.store.watching import LastPass
 from plet_celery.terminal.look import look
 from plet_celery.terminal.text import printable
 
@@ -34,19 +35,24 @@ def objectives(view: View, *, task: str | None) -> None:
     Exit codes: 1 one is broken, 69 the monitor has not passed in time, so that nothing is known; else 0.
     """
     store = view.project.store()
-    found = [one for one in list_objectives(store, now=view.clock.now) if _is_of(one, task)]
+    every = list_objectives(store, now=view.clock.now)
+    found = [one for one in every if _is_of(one, task)]
     found.sort(key=lambda one: (_ORDER.get(one.state, 1), one.task, one.id))
     passed = watching.last_pass(store)
     is_late = book.is_late(passed, view.project.places.settings.monitor_interval)
     if view.output.as_json:
         for one in found:
             write_json(view, to_json(one))
-    else:
+    elif found:
         _draw(view, found)
+    else:
+        view.output.line(printable(_why_none(view, task if every else None, passed)))
     if is_late and found:
         click.echo(late_text(view, passed.passed_at), err=True)
     broken = any(one.state == "broken" for one in found)
-    raise SystemExit(BAD if broken else UNAVAILABLE if is_late and found else 0)
+    # Before the first pass nobody has said what is promised.
+    is_unknown = is_late and (found or passed.passed_at is None)
+    raise SystemExit(BAD if broken else UNAVAILABLE if is_unknown else 0)
 
 
 def to_json(one: ObjectiveStatus) -> dict[str, Any]:
@@ -63,10 +69,15 @@ def _is_of(one: ObjectiveStatus, task: str | None) -> bool:
     return one.task.startswith(task[:-1]) if task.endswith("*") else one.task == task
 
 
+def _why_none(view: View, task: str | None, passed: LastPass) -> str:
+    if task is not None:
+        return f"no promise of a task that matches {task!r}"
+    if passed.passed_at is None:
+        return f"no pass has been made yet: start beat, or {view.project.prefix} monitor --once"
+    return "no task promises anything: give one objectives=[…], or set plet_objectives"
+
+
 def _draw(view: View, found: list[ObjectiveStatus]) -> None:
-    if not found:
-        view.output.line("no task promises anything: give one objectives=[…], or set plet_objectives")
-        return
     table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("STATE", "TASK", "PROMISE", "KEPT", "BUDGET", "SEEN", "SOURCE"):
         table.add_column(name, no_wrap=name in ("STATE", "KEPT", "BUDGET"), overflow="fold")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from datetime import datetime
@@ -52,6 +53,17 @@ class Age(click.ParamType):  # type: ignore[type-arg]
         if not text or _SPAN.sub("", text).strip():
             self.fail(f"{text!r} is no length of time; give 30d, 12h, 2w, or a number of days", param, ctx)
         return sum(float(number) * _UNITS[unit] for number, unit in _SPAN.findall(text))
+
+
+class Number(click.FloatRange):
+    """A number within a range; `nan` lies in none, which click does not notice."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        found: float = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is no number; give one such as 10", param, ctx)
+        return found
 
 
 class Length(click.ParamType):  # type: ignore[type-arg]

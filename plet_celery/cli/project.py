@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,7 @@ from plet_celery.errors import SchemaError, SettingsError
 from plet_celery.places import Places, places_of
 from plet_celery.store import Store, open_store
 from plet_celery.store.migrating import check_not_newer
+from plet_celery.terminal.text import printable
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -50,6 +51,21 @@ class Project:
         """Return what to type so that a command knows its project: `celery -A proj plet runs`."""
         program, group = _words(ctx.find_root())
         return f"{program} -A proj{group} {ctx.info_name}"
+
+    def whole_app(self) -> Celery:
+        """Return the app with all its tasks, as a worker has it: before, it may know none of them.
+
+        Where they cannot be imported a note says so: that must keep nobody from shipping, or from a pass.
+        """
+        app: Any = self.app
+        try:
+            app.loader.import_default_modules()
+            app.finalize()
+        except Exception as error:
+            said = printable(f"{type(error).__name__}: {error}"[:300])
+            note = f"note: the app's tasks cannot be imported ({said}); what they promise is not known here"
+            click.echo(note, err=True)
+        return self.app
 
     def store(self) -> Store:
         """Return the store, opened for reading; it is closed when the command ends.

@@ -13,9 +13,9 @@ from plet_celery.election import ShipLock
 from plet_celery.errors import JournalError
 from plet_celery.journal_place import read_journal
 from plet_celery.logfiles import LogLimits
+from plet_celery.logsink import LogFileSink
 from plet_celery.mirror_copies import Copies
 from plet_celery.shipper.removal import Remover
-from plet_celery.sinks import LogFileSink
 from plet_celery.store import Store
 from plet_celery.terminal.text import printable
 

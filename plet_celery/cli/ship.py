@@ -18,6 +18,7 @@ import click
 from celery.bin.base import CeleryOption
 
 from plet_celery.cli.command import Command, Wrong
+from plet_celery.cli.options import Number
 from plet_celery.cli.project import Project
 from plet_celery.journal_place import open_journal
 from plet_celery.paths import default_database_url, journal_directory, make_home, refuse_others_home
@@ -42,7 +43,7 @@ _SERVICE_MANAGER: Final = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     metavar="SECONDS",
     cls=CeleryOption,
     help="Give --until-drained no more time than this; then exit 1.",
@@ -121,7 +122,7 @@ def _places(ctx: click.Context) -> tuple[Any, Places]:
     root = ctx.find_root()
     if ctx.obj is not None and ("app" not in root.params or root.params.get("app") is not None):
         project = Project.of(ctx)
-        return project.app, project.places
+        return project.whole_app(), project.places
     settings = load_settings({})
     if settings.home is None:
         raise Wrong(

@@ -12,7 +12,7 @@ from plet_celery.cli.command import View
 from plet_celery.terminal.bars import amount
 from plet_celery.terminal.look import ENDS, look
 from plet_celery.terminal.picture import state_text
-from plet_celery.terminal.text import printable, short_span
+from plet_celery.terminal.text import error_line, printable, short_span
 
 if TYPE_CHECKING:
     from plet_celery.store.records import Run
@@ -77,7 +77,7 @@ def shown_id(view: View, run: Run) -> str:
 
 def detail(run: Run) -> str:
     """Return what a run is at, or why it ended badly."""
-    return error_line(run) or progress(run)
+    return reason_line(run) or progress(run)
 
 
 def progress(run: Run) -> str:
@@ -93,12 +93,10 @@ def progress(run: Run) -> str:
     return "  ".join(part for part in parts if part) or "–"
 
 
-def error_line(run: Run) -> str:
+def reason_line(run: Run) -> str:
     """Return the first line of the error, or the reason, of a run that did not succeed."""
     if run.error:
-        kind, message = run.error.get("type") or "Error", str(run.error.get("message") or "")
-        first = message.strip().split("\n")[0]
-        return printable(f"{kind}: {first}" if first else kind)
+        return error_line(run.error)
     return printable(run.reason or "") if run.state in ENDS and run.state != "succeeded" else ""
 
 
@@ -127,7 +125,7 @@ def _cells(view: View, run: Run, names: tuple[str, ...]) -> dict[str, Text]:
         "DETAIL": lambda: Text(silence(view, run) or detail(run), style=_tone(run)),
         "STARTED": lambda: Text(_started(view, run), style="dim"),
         "TOOK": lambda: Text(short_span(took(run, view.clock.now))),
-        "ERROR": lambda: Text(error_line(run), style=_tone(run)),
+        "ERROR": lambda: Text(reason_line(run), style=_tone(run)),
     }
     return {name: makers[name]() for name in names}
 

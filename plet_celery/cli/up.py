@@ -15,7 +15,7 @@ import click
 from plet_celery.cli.call import Call, parse_call
 from plet_celery.cli.command import BAD, Command, View, Wrong, command
 from plet_celery.cli.ship import document_of
-from plet_celery.cli.table import error_line
+from plet_celery.cli.table import reason_line
 from plet_celery.cli.watch import watch_run
 from plet_celery.embedded.stack import Blueprint, Stack
 from plet_celery.embedded.stopping import Stopped, Stopping
@@ -168,7 +168,7 @@ class _Session:
             how = f"{len(bad)}{more} of them did not succeed" if bad else "all succeeded"
             output.line(f"{_counted(children)}, {how}")
         for one in bad:
-            facts = [output.sign(one.state), one.short_id, printable(one.task or ""), error_line(one)]
+            facts = [output.sign(one.state), one.short_id, printable(one.task or ""), reason_line(one)]
             output.line("  " + "  ".join(fact for fact in facts if fact))
             if expected := (one.metadata or {}).get("expected"):
                 output.line(f"    expected: {shorten(printable(str(expected)), 200)}")

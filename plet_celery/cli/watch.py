@@ -11,7 +11,7 @@ from plet_celery.cli.command import BAD, INTERRUPTED, Command, View, Wrong, comm
 from plet_celery.cli.live import follow_list, picture
 from plet_celery.cli.observe import follow, newest_of, resolve_soon
 from plet_celery.cli.runs import Filters, write_json
-from plet_celery.cli.table import error_line, shown_id
+from plet_celery.cli.table import reason_line, shown_id
 from plet_celery.events import RunState
 from plet_celery.store import Store, records
 from plet_celery.store.records import Run
@@ -75,7 +75,7 @@ def outcome(run: Run) -> str:
     line = f"run {run.short_id} {printable(run.state)}"
     if run.runtime is not None:
         line += f" in {span(run.runtime)}"
-    why = error_line(run)
+    why = reason_line(run)
     return f"{line}: {why}" if why else line
 
 
@@ -141,7 +141,7 @@ class _Teller:
                 self._line(
                     child.state,
                     f"child {printable(child.task or '')} {shown_id(self._view, child)}",
-                    error_line(child),
+                    reason_line(child),
                 )
 
     def _stage(self, key: tuple[object, int], bar: StageBar) -> None:

@@ -59,8 +59,11 @@ class Existing:
     def made(self, folder: str) -> None:
         """Remember a folder that is about to be made."""
         tenant, _, name = folder.rpartition("/")
-        if tenant in self._names:
-            self._names[tenant][name[-10:]] = name
+        names = self._names.get(tenant)
+        if names is not None:
+            names[name[-10:]] = name
+            while len(names) > NAMES_MAX:
+                del names[next(iter(names))]
 
     def survey(self, run: Run) -> bool:
         """Take the sizes of a run's files from disk; tell whether the folder is there.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from plet_celery.errors import HomeError, LogNotFound
+from plet_celery.wholewrites import write_whole
 
 OPEN_MAX: Final = 60
 """Files kept open between batches."""
@@ -124,14 +125,6 @@ def remove_ours(folder: int, name: str) -> None:
     except (FileNotFoundError, HomeError):
         return
     remove_file(folder, name)
-
-
-def write_whole(descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    """Write all of `data` at `offset`; a full disk raises OSError."""
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written
 
 
 def replace_file(folder: int, name: str, data: bytes) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from plet_celery.errors import HomeError, LogNotFound
-from plet_celery.logfiles.folders import OpenFiles, open_to_write, opened_folder, remove_file, write_whole
+from plet_celery.logfiles.folders import OpenFiles, open_to_write, opened_folder, remove_file
+from plet_celery.wholewrites import write_whole
 
 SPILL_BYTES: Final = 8 << 20
 """A file's pending bytes are written before the batch ends when they pass this."""

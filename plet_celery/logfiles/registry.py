@@ -7,6 +7,7 @@ so an event may also come before its run's start: it waits as a stray.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Final
 
 from plet_celery import events
@@ -33,7 +34,7 @@ class Registry:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._stray_runs = {event.run for event in state.strays}
+        self._stray_runs = Counter(event.run for event in state.strays)
         self._stray_bytes = sum(map(_size, state.strays))
 
     def known(self, run_id: str) -> Run | None:
@@ -91,10 +92,10 @@ class Registry:
             return  # run.started says the same; a run may also start on another host
         strays = self._state.strays
         strays.append(event)
-        self._stray_runs.add(event.run)
+        self._stray_runs[event.run] += 1
         self._stray_bytes += _size(event)
         while len(strays) > STRAYS_MAX or self._stray_bytes > STRAY_BYTES_MAX:
-            self._stray_bytes -= _size(strays.pop(0))
+            self._drop(strays.pop(0))
             self._state.strays_dropped += 1
 
     def strays_of(self, run_id: str) -> list[Event]:
@@ -105,8 +106,14 @@ class Registry:
         own = [event for event in strays if event.run == run_id]
         strays[:] = [event for event in strays if event.run != run_id]
         self._stray_bytes -= sum(map(_size, own))
-        self._stray_runs.discard(run_id)
+        del self._stray_runs[run_id]
         return own
+
+    def _drop(self, oldest: Event) -> None:
+        self._stray_bytes -= _size(oldest)
+        self._stray_runs[oldest.run] -= 1
+        if not self._stray_runs[oldest.run]:
+            del self._stray_runs[oldest.run]
 
 
 def new_attempt(run: Run, started: Event) -> Attempt:

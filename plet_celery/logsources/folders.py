@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from plet_celery.logfiles import RunLog
-from plet_celery.logsources.source import folders_in
+from plet_celery.errors import HomeError
+from plet_celery.logfiles import RunLog, find_folders
 from plet_celery.mirror_copies import places
 from plet_celery.store import Store
 from plet_celery.store.logs import journals_of
@@ -26,11 +26,23 @@ class Folder:
     attempts: list[int]
     """Ordinals, in the run, of the attempts that this host has seen to start, in their order."""
 
+    def local(self, ordinal: int) -> int:
+        """Return what this host counts an attempt of the run as; 0 where it is none of its own."""
+        return self.attempts.index(ordinal) + 1 if ordinal in self.attempts else 0
+
     def ordinal(self, local: int) -> int:
         """Return an attempt's number in the run; the store may not know yet of those that came last."""
         if 0 < local <= len(self.attempts):
             return self.attempts[local - 1]
         return (self.attempts[-1] if self.attempts else 0) + max(0, local - len(self.attempts))
+
+
+def folders_in(root: Path, names: Sequence[str]) -> list[Path]:
+    """Return those of a run's log folders that can be read below a root; none where they cannot be read."""
+    try:
+        return find_folders(root, names) if root.is_dir() else []
+    except (HomeError, OSError):
+        return []
 
 
 def find_attempts(runs: Path, mirror: Path | None, store: Store, attempts: Sequence[Attempt]) -> list[Folder]:

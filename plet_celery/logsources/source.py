@@ -7,16 +7,17 @@ from their copies, and what no file has from what the store kept.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from heapq import merge
+from itertools import filterfalse
 from pathlib import Path
 from typing import Final
 
-from plet_celery.errors import HomeError, LogNotFound
-from plet_celery.logfiles import Line, RunLog, find_folders
-from plet_celery.mirror_copies import places
+from plet_celery.errors import LogNotFound
+from plet_celery.logfiles import Line, RunLog
+from plet_celery.logsources.folders import find_attempts, folders_in
 from plet_celery.store import Store, queries
-from plet_celery.store.logs import journals_of
-from plet_celery.store.records import Attempt, LogLine, Run
+from plet_celery.store.records import LogLine, Run
 
 # A log of 64 MiB (plet_run_max_log_bytes) is the largest there is; a page keeps memory small.
 _TAIL_BYTES: Final = 64 << 20
@@ -76,10 +77,13 @@ class LogSource:
         self._seen.update(map(_key, stored))
         self._store_version = self._run.version
         if count is None:
-            yield from stored
-            for folder in self._folders:
-                yield from self._followed(folder)
-            yield from self._behind()
+            behind = self._behind()
+            # By attempts: of a run that went from host to host and back, each folder has some.
+            told = {_key(line) for line in behind}
+            parts = [
+                filterfalse(lambda line: _key(line) in told, self._followed(one)) for one in self._folders
+            ]
+            yield from merge(stored, *parts, behind, key=lambda line: line.attempt)
             return
         found = list(stored)
         for folder in self._folders:
@@ -131,10 +135,15 @@ class LogSource:
         away = [one for one in attempts if one.log_folder not in here]
         if len(self._run.log_folders) == len(self._folders):
             away = []
-        self._copied = self._find_copies(away)
+        # Each host counts the attempts that it has seen to start.
+        counted = find_attempts(self._runs, self._mirror, self._store, attempts)
+        self._counted = {one.log.folder: one for one in counted}
+        copies = [one for one in counted if one.kind == "mirror"]
+        numbers_away = {one.number for one in away}
+        self._copied = {n: one.log.folder for one in copies for n in one.attempts if n in numbers_away}
         self.copies = list(dict.fromkeys(self._copied.values()))
         self._folders += self.copies
-        self._elsewhere = {one.number for one in away} - self._copied.keys()
+        self._elsewhere = numbers_away - self._copied.keys()
         numbers = {one.id: one.number for one in attempts}
         stages = queries.stages(self._store, self.run_id)
         self._names = {(numbers.get(one.attempt_id, 0), one.number): one.name for one in stages}
@@ -146,26 +155,12 @@ class LogSource:
         """When the mirror's copies were last written to; None when none is read."""
         return copied_at(self.copies)
 
-    def _find_copies(self, away: Sequence[Attempt]) -> dict[int, Path]:
-        """Return the copies of attempts whose folders are not here, by their ordinals."""
-        wanted = [one for one in away if one.log_folder is not None]
-        if self._mirror is None or not wanted:
-            return {}
-        journals = journals_of(self._store, self.run_id)
-        found: dict[int, Path] = {}
-        for one in wanted:
-            journal, _ = journals.get(one.id, ("", ""))
-            for place in places(self._mirror, journal) if journal else []:
-                for folder in folders_in(place, [one.log_folder or ""]):
-                    found[one.number] = folder
-        return found
-
     def _behind(self) -> list[LogLine]:
         """Return what the store kept of lines that have not reached the mirror, with the gap before them."""
         found: list[LogLine] = []
         for number, folder in sorted(self._copied.items()):
             try:
-                last = RunLog(folder).line_count(number)
+                last = RunLog(folder).line_count(self._local(folder, number))
             except LogNotFound:
                 last = 0
             kept = queries.stored_log(self._store, self.run_id, attempt=number)
@@ -182,7 +177,7 @@ class LogSource:
         while more:
             page = RunLog(folder).follow(self._positions.get(folder, ""), limit=_PAGE, raw=True)
             self._positions[folder], more = page.position, page.more
-            yield from self._wanted(page.lines)
+            yield from self._wanted(folder, page.lines)
 
     def _followed(self, folder: Path) -> Iterator[LogLine]:
         try:
@@ -202,13 +197,15 @@ class LogSource:
         log = RunLog(folder)
         if self._stage is None:
             found = log.tail(count, level=self._level, since=self._since, raw=True, max_bytes=_TAIL_BYTES)
-            return list(self._wanted(found))
+            return list(self._wanted(folder, found))
         lines: list[LogLine] = []
         for attempt, stage in sorted(self._pairs):
-            part = log.tail(
-                count, level=self._level, since=self._since, attempt=attempt, stage=stage, raw=True
-            )
-            lines += self._wanted(part)
+            local = self._local(folder, attempt)
+            if local:
+                part = log.tail(
+                    count, level=self._level, since=self._since, attempt=local, stage=stage, raw=True
+                )
+                lines += self._wanted(folder, part)
         return sorted(lines, key=lambda line: (line.attempt, line.line))
 
     def _stored(self) -> list[LogLine]:
@@ -220,8 +217,17 @@ class LogSource:
             for line in queries.stored_log(self._store, self.run_id, attempt=attempt)
         ]
 
-    def _wanted(self, lines: Iterable[Line]) -> Iterator[LogLine]:
-        return (line for line in map(as_log_line, lines) if self._wants(line))
+    def _local(self, folder: Path, attempt: int) -> int:
+        counted = self._counted.get(folder)
+        return attempt if counted is None else counted.local(attempt)
+
+    def _wanted(self, folder: Path, lines: Iterable[Line]) -> Iterator[LogLine]:
+        counted = self._counted.get(folder)
+        for line in map(as_log_line, lines):
+            if counted is not None:
+                line.attempt = counted.ordinal(line.attempt)
+            if self._wants(line):
+                yield line
 
     def _wants(self, line: LogLine) -> bool:
         return (
@@ -229,14 +235,6 @@ class LogSource:
             and (self._since is None or line.at >= self._since)
             and (self._stage is None or (line.attempt, line.stage) in self._pairs)
         )
-
-
-def folders_in(root: Path, names: Sequence[str]) -> list[Path]:
-    """Return those of a run's log folders that can be read below a root; none where they cannot be read."""
-    try:
-        return find_folders(root, names) if root.is_dir() else []
-    except (HomeError, OSError):
-        return []
 
 
 def copied_at(copies: Iterable[Path]) -> float | None:

@@ -182,7 +182,7 @@ class OfAlert(ActingHandler):
             "alert_runs.html",
             runs=found,
             hidden=len(named) - len(found),
-            total=entry.alert.doc.count if self.viewer.tenants is None else 0,
+            total=entry.alert.doc.count if named and self.viewer.tenants is None else 0,
             task_url=self._task_url(entry),
         )
 
@@ -275,7 +275,8 @@ class Act(OfAlert):
             return now + LENGTHS[length]
         until = parse_time(self.field("until"), self.reader.tz) if length == "until" else None
         if until is None:
-            raise PletError(f"{self.field('until')[:40]!r} is no time; choose 1 hour, 8 hours, or until when")
+            said = self.field("until" if length == "until" else name)
+            raise PletError(f"{said[:40]!r} is no time; choose 1 hour, 8 hours, or until when")
         return until
 
 

@@ -50,6 +50,7 @@ class AlertsPage(ActingHandler):
     """`/plet/alerts`."""
 
     right = "runs"
+    main_region = "alerts"
 
     async def get(self) -> None:
         """Show the list, or one region of it."""

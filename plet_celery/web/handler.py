@@ -1,4 +1,4 @@
-"""The base of every page: deny by default, our headers, our way of reading arguments, regions.
+"""The base of every page: our way of reading arguments, regions, what went wrong in a sentence.
 
 A page is made of regions. Each is asked for on its own in a thread, has its own error, and can be
 fetched alone (`?region=name`), where an unchanged one is a 304.
@@ -17,23 +17,16 @@ from http import HTTPStatus
 from typing import Any, ClassVar, Final, TypeVar
 from urllib.parse import urlencode
 
-from flower.utils.authentication import authenticate
-from flower.views import BaseHandler
-from tornado.escape import url_escape
 from tornado.template import BaseLoader
 from tornado.web import HTTPError
 
 from plet_celery import __version__
-from plet_celery.errors import PletError, SettingsError, StoreError
-from plet_celery.places import Places
+from plet_celery.errors import PletError, SettingsError, StoreError, StoreMissing
 from plet_celery.store import Store, queries
-from plet_celery.web import access, frame, moments
-from plet_celery.web.access import Viewer
-from plet_celery.web.desk import Desk, desk_of
-from plet_celery.web.headers import HEADERS
+from plet_celery.web import frame, moments
+from plet_celery.web.guarded import GuardedHandler, NotLetIn
 from plet_celery.web.moments import Reader
 from plet_celery.web.pool import Busy
-from plet_celery.web.rules import Refused
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -50,102 +43,28 @@ Region = Callable[[], str]
 """Returns a fragment; called in a thread."""
 
 
-class _NotLetIn(HTTPError):
-    """The project's rules let nobody in."""
+class PletHandler(GuardedHandler, is_base=True):
+    """A page of ours, made of regions."""
 
-
-class PletHandler(BaseHandler):  # type: ignore[misc]
-    """A page or file of ours. A subclass says which right it takes: there is no default."""
-
-    right: ClassVar[str]
-    """The right that every request needs."""
-    viewer: Viewer = Viewer(None, frozenset(), ())
-    """Nobody, until it is known who asks: errors before that are told in a page, too."""
     file_regions: ClassVar[frozenset[str]] = frozenset()
     """Regions that read files of this host or of the mirror."""
     kept_regions: ClassVar[frozenset[str]] = frozenset()
     """Regions that tell of the store alone: while nothing changes in it, they are not made anew."""
-    says_a_word: ClassVar[bool] = False
-    """A probe: it says one word to anybody, and more only to whoever has the right and asks for it."""
+    main_region: ClassVar[str] = ""
+    """The one that says it where nothing was ever recorded; the others are empty then."""
     passing_regions: ClassVar[Mapping[str, float]] = {"footer": 2.0}
     """Regions beside what is looked for: each is given again for so many seconds, whatever changes."""
     _mark: asyncio.Future[tuple[float, ...]] | None = None
-    exposure: str = ""
-    """What the page says where everybody sees it."""
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        """Refuse a handler that does not say whom it serves."""
-        super().__init_subclass__(**options)
-        if getattr(cls, "right", None) not in access.RIGHTS:
-            raise TypeError(f"{cls.__name__} needs a right: one of {sorted(access.RIGHTS)}")
-        if "prepare" in cls.__dict__:
-            raise TypeError(f"{cls.__name__} has a prepare of its own: who may see it is decided here")
-
-    def set_default_headers(self) -> None:
-        """Set our headers, none of Flower's: no page of ours may be read across origins."""
-        for name, value in HEADERS.items():
-            self.set_header(name, value)
 
     def create_template_loader(self, template_path: str) -> BaseLoader:
         """Return the loader that knows our templates, whatever Flower has."""
         found: BaseLoader = self.desk.loader(template_path)
         return found
 
-    def options(self, *args: str, **kwargs: str) -> None:
-        """Refuse what Flower answers to anybody."""
-        raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED)
-
-    def wants_more(self) -> bool:
-        """Tell whether a probe is asked for what takes a right; every other handler always is."""
-        return True
-
-    @property
-    def desk(self) -> Desk:
-        """What all requests of this Flower share."""
-        return desk_of(self.capp)
-
     @property
     def store(self) -> Store:
         """The store, opened for reading."""
         return self.desk.store
-
-    @property
-    def places(self) -> Places:
-        """Where the project's things live."""
-        return self.desk.places
-
-    async def prepare(self) -> None:
-        """Let nobody in who may not see what this handler serves."""
-        if self.says_a_word and not self.wants_more():
-            # The viewer stays nobody, without any right.
-            return
-        options = self.application.options
-        has_auth = bool(options.basic_auth or options.auth)
-        fault, is_open = self._is_open()
-        where: dict[str, Any] = {
-            "has_auth": has_auth,
-            "address": options.address,
-            "is_socket": bool(options.unix_socket),
-            "is_open": is_open,
-        }
-        forwarded = access.is_forwarded(self.request.headers)
-        reason = access.refusal(host=self.request.host, is_forwarded=forwarded, **where)
-        if reason is not None:
-            raise HTTPError(HTTPStatus.FORBIDDEN, reason)
-        user = self._verified_user() if has_auth else None
-        # Flower's frame asks for it, and its own way fails where a basic-auth name is not ASCII.
-        self.current_user = user if has_auth else True
-        if has_auth and user is None:
-            self._ask_to_log_in()
-            return
-        if fault is not None:
-            raise fault
-        self.exposure = access.exposure(**where)
-        if self.exposure:
-            self.desk.warn_once(self.exposure)
-        self.viewer = await self._asked_viewer(user)
-        if not self.viewer.may("runs") or not self.viewer.may(self.right):
-            raise HTTPError(HTTPStatus.FORBIDDEN, f"{user or 'you'} may not see this: {self.right}")
 
     def words(self, name: str, default: str = "") -> str:
         """Return an argument of the URL as it was sent: Flower's own reader escapes it for HTML."""
@@ -164,6 +83,10 @@ class PletHandler(BaseHandler):  # type: ignore[misc]
         """When and in which zone this is read: `?tz=`, else what the browser remembers."""
         asked = self.words("tz") or self.get_cookie(_ZONE_COOKIE, "") or ""
         return Reader(time.time(), asked if asked in moments.ZONES else "utc")
+
+    def compute_etag(self) -> str | None:
+        """Return None: a page has the clock's words in it. What regions are named by, they say themselves."""
+        return None
 
     def in_pool(self, job: Callable[[], T]) -> Awaitable[T]:
         """Return what `job` returns, from a thread, in a bounded time."""
@@ -297,6 +220,8 @@ class PletHandler(BaseHandler):  # type: ignore[misc]
             made = await pool.run(make)
         except PletError as error:
             self.desk.warn_now_and_then(str(error))
+            if isinstance(error, StoreMissing) and self.main_region and not answers.has(key):
+                return self._nothing_yet(error) if name == self.main_region else ""
             return answers.with_trouble(key, self._told(error))
         except Exception as error:
             log.error("a region failed: region=%s id=%s", name, _mark_of(error), exc_info=error)
@@ -305,13 +230,18 @@ class PletHandler(BaseHandler):  # type: ignore[misc]
         return made
 
     def _made_or_kept(self, key: Hashable, make: Region) -> str:
-        mark = queries.change_mark(self.store)
-        kept = self.desk.answers.again(key, mark, time.time())
-        if kept is not None:
-            return kept
-        made = make()
+        with self.store.one_moment():
+            mark = queries.change_mark(self.store)
+            kept = self.desk.answers.again(key, mark, time.time())
+            if kept is not None:
+                return kept
+            made = make()
         self.desk.answers.keep(key, made, time.time(), mark)
         return made
+
+    def _nothing_yet(self, error: StoreMissing) -> str:
+        text = str(error) if self.viewer.tenants is None else ""
+        return self.part("nothing_yet.html", where=text[:1].upper() + text[1:])
 
     def _told(self, error: PletError) -> str:
         """Return an error in words: where the store is, is for those who see all of it."""
@@ -334,6 +264,8 @@ class PletHandler(BaseHandler):  # type: ignore[misc]
         if isinstance(error, StoreError | Busy):
             self.set_status(HTTPStatus.SERVICE_UNAVAILABLE)
             self.set_header("Retry-After", "5")
+        if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.set_header("Allow", ", ".join(self.answered_methods()))
         if self.request.method == "HEAD" or is_part:
             self.finish()
             return
@@ -357,48 +289,12 @@ class PletHandler(BaseHandler):  # type: ignore[misc]
         """Log what is ours to mend; a store that is down is told to whoever looks."""
         if isinstance(value, PletError):
             self.desk.warn_now_and_then(f"path={self.request.path[:200]} {value}")
-        elif isinstance(value, _NotLetIn):
+        elif isinstance(value, NotLetIn):
             pass  # told when the rule was asked; live pages would tell it every other second
         elif isinstance(value, HTTPError):
             super().log_exception(typ, value, tb)
         else:
             log.error("page failed: path=%s id=%s", self.request.path, _mark_of(value), exc_info=value)
-
-    # Who asks
-
-    def _is_open(self) -> tuple[SettingsError | None, bool]:
-        """Return what is wrong with the settings, for those whom Flower lets in, and plet_insecure_open."""
-        try:
-            return None, self.places.settings.insecure_open
-        except SettingsError as error:
-            return error, False
-
-    async def _asked_viewer(self, user: str | None) -> Viewer:
-        found = await self.desk.rules.viewer(user)
-        if isinstance(found, Refused):
-            raise _NotLetIn(HTTPStatus.FORBIDDEN, found.why)
-        return found
-
-    def _verified_user(self) -> str | None:
-        options = self.application.options
-        name = self._basic_user(options.basic_auth) if options.basic_auth else None
-        if options.auth:
-            found = self.get_secure_cookie("user")
-            text = found.decode("utf-8", "replace") if found else ""
-            return text.lower() if text and authenticate(options.auth, text) else None
-        return name
-
-    def _basic_user(self, allowed: list[str]) -> str:
-        found = access.basic_user(self.request.headers.get("Authorization", ""), allowed)
-        if found is None:
-            raise HTTPError(HTTPStatus.UNAUTHORIZED)
-        return found
-
-    def _ask_to_log_in(self) -> None:
-        is_part = "region" in self.request.query_arguments
-        if self.request.method not in ("GET", "HEAD") or is_part or self.says_a_word:
-            raise HTTPError(HTTPStatus.UNAUTHORIZED)
-        self.redirect(f"{self.get_login_url()}?next={url_escape(self.request.uri or '')}")
 
     def _asset(self, name: str) -> str:
         return self.plet_url("static", name) + f"?v={self.desk.asset_mark(name)}"

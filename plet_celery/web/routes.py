@@ -59,6 +59,11 @@ class Asset(StaticFileHandler):
             raise HTTPError(HTTPStatus.NOT_FOUND)
         await super().get(path, include_body)
 
+    def set_extra_headers(self, path: str) -> None:
+        """Have a browser ask again for what is not named with its content's mark: what a script imports."""
+        if "v" not in self.request.query_arguments:
+            self.set_header("Cache-Control", "no-cache")
+
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Send the status alone, in Flower's debug mode, too."""
         self.finish()

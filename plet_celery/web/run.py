@@ -225,7 +225,8 @@ class RunPage(OfRun):
         """Send what has come in the log since a position, as `log.js` asks for it."""
         if not self.viewer.may("logs"):
             raise HTTPError(HTTPStatus.FORBIDDEN, "you may not see logs")
-        query, position = self.log_query(), self.words("position")
+        # Longer than what people write; who reads it bounds it.
+        query, position = self.log_query(), self.get_query_argument("position", "") or ""
         found = await self.desk.files.run(
             lambda: logview.follow_answer(subject.windows, query, position, zone=self.reader.tz)
         )

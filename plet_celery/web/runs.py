@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
 from plet_celery.monitor.book import open_book
@@ -13,6 +14,7 @@ from plet_celery.store import queries
 from plet_celery.store.keptruns import KeptRuns
 from plet_celery.store.overviews import EndsBucket
 from plet_celery.store.records import Page, Run
+from plet_celery.terminal.text import error_line
 from plet_celery.web.access import permitted
 from plet_celery.web.drawing import bars24
 from plet_celery.web.handler import Region
@@ -46,6 +48,7 @@ class RunsPage(PromisingHandler):
     """`/plet/`."""
 
     right = "runs"
+    main_region = "runs"
     kept_regions = frozenset({"glance", "runs", "tasks", "footer"})
     passing_regions: ClassVar = {"glance": 1.0, "tasks": 2.0, "footer": 2.0}
 
@@ -70,15 +73,17 @@ class RunsPage(PromisingHandler):
 
     def _regions(self, asked: RunQuery) -> dict[str, Region]:
         return {
-            "glance": lambda: self._glance(asked),
+            "glance": self._glance,
             "runs": lambda: self._list(asked),
             "tasks": self._tasks,
             "footer": self.footer,
         }
 
-    def _glance(self, asked: RunQuery) -> str:
+    def _glance(self) -> str:
         now, tenants = self.reader.now, self.viewer.tenants
-        glance = queries.glance(self.store, now=now, tenants=tenants)
+        # In whole minutes: the address of what failed since must not be another one each second.
+        minute = now // 60 * 60
+        glance = queries.glance(self.store, now=minute, tenants=tenants)
         late = self.desk.costly.ask(
             ("late", tenants),
             lambda: count_late(self.store, self.objectives(), now=now, tenants=tenants),
@@ -92,9 +97,10 @@ class RunsPage(PromisingHandler):
             late=late,
             firing=firing,
             ends=ends,
-            query=asked,
-            active=ACTIVE,
+            # What is counted is not narrowed by what the page shows, and neither is what it leads to.
+            query=RunQuery(),
             bad=BAD,
+            day_ago=datetime.fromtimestamp(minute - _DAY, UTC).strftime("%Y-%m-%dT%H:%MZ"),
         )
 
     def _ends(self, now: float) -> list[EndsBucket]:
@@ -160,7 +166,7 @@ class RunsPage(PromisingHandler):
             "run": shown,
             "promise": promise,
             "url": self.run_url(run.id),
-            "error": first_line(shown.error),
+            "error": error_line(shown.error),
             "chips": list(shown.metadata.items())[:_CHIPS],
             "more_chips": max(0, len(shown.metadata) - _CHIPS),
         }
@@ -199,15 +205,6 @@ def listed_runs(
     found, *running = queries.list_together(store, several, kept=kept)
     first = running[0] if running else Page(items=[])
     return Listed(first.items, first.next is not None, found.items, found.previous, found.next)
-
-
-def first_line(error: dict[str, Any] | None) -> str:
-    """Return an error in a line: its type and the first line of its message."""
-    if not error:
-        return ""
-    kind, message = str(error.get("type") or "error"), str(error.get("message") or "")
-    line = message.strip().partition("\n")[0]
-    return f"{kind}: {line}" if line else kind
 
 
 def refresh_seconds(text: str) -> int | None:

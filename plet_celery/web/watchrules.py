@@ -8,10 +8,27 @@ from dataclasses import dataclass
 from typing import Final
 
 from plet_celery.monitor.book import Entry
+from plet_celery.monitor.checks.shippers import LOST_SECONDS
+from plet_celery.monitor.checks.upkeep import LATE_GRACE, LATE_INTERVALS
+from plet_celery.monitor.missed import GRACE_SECONDS
 from plet_celery.monitor.wording import share, span
 from plet_celery.rulebook import Rule
 from plet_celery.store.promises import ObjectiveStatus
 
+_CONDITIONS: Final = {
+    "check": "not ok",
+    "host_lost": "not heard of, and no goodbye",
+    "stuck": "a run tells nothing for plet_stuck_after",
+    "missed_schedule": f"no run within {span(GRACE_SECONDS)} of its time (an interval: twice the interval)",
+    "monitor_silent": f"no pass for {LATE_INTERVALS:g} × plet_monitor_interval + {span(LATE_GRACE)}",
+}
+"""When those fire that have no number of their own."""
+_MORE: Final = {
+    "queue_depth": ", or the oldest run waits longer than plet_queue_max_wait",
+    "killer_task": ", at different times",
+    "drops": f" in {span(LOST_SECONDS)}",
+}
+"""What the numbers of the others do not say."""
 _ORDER: Final = {"broken": 0, "no_data": 1, "new": 2, "kept": 3}
 
 
@@ -44,17 +61,21 @@ def limit_of(rule: Rule) -> str:
     """Return when a rule fires: `more than 20 % of at least 10 runs in 1 h, for 1 min`."""
     if not rule.is_on:
         return "off"
-    parts = []
-    if rule.threshold is not None:
-        amount = share(rule.threshold) if rule.unit == "share" else f"{rule.threshold:,g} {rule.unit}"
-        parts.append(f"more than {amount}" if rule.threshold else f"any {rule.unit}")
-        if rule.minimum is not None:
-            parts.append(f"of at least {rule.minimum:,} runs")
+    waits = f", for {span(rule.pending_for)}" if rule.pending_for else ""
+    kind = rule.name.partition(":")[0]
+    return _CONDITIONS.get(kind, "") + _numbers(rule) + _MORE.get(kind, "") + waits
+
+
+def _numbers(rule: Rule) -> str:
+    if rule.threshold is None:
+        return ""
+    amount = share(rule.threshold) if rule.unit == "share" else f"{rule.threshold:,g} {rule.unit}"
+    parts = [f"more than {amount}" if rule.threshold else f"any {rule.unit}"]
+    if rule.minimum is not None:
+        parts.append(f"of at least {rule.minimum:,} runs")
     if rule.window is not None:
         parts.append(f"in {span(rule.window)}")
-    said = " ".join(parts)
-    waits = f"for {span(rule.pending_for)}" if rule.pending_for else ""
-    return ", ".join(part for part in (said, waits) if part) or "at once"
+    return " ".join(parts)
 
 
 def in_order(found: Iterable[ObjectiveStatus]) -> list[ObjectiveStatus]:

@@ -42,11 +42,18 @@ class Row:
     running: list[Run]
     more_running: int
 
+    @property
+    def has_page(self) -> bool:
+        """Flower has a page of it: it answers, or has answered before."""
+        has_answered = self.heard.slots is not None or self.heard.memory_bytes is not None
+        return has_answered or self.state in ("online", "stopping")
+
 
 class WorkersPage(PletHandler):
     """`/plet/workers`."""
 
     right = "runs"
+    main_region = "workers"
 
     async def get(self) -> None:
         """Show the workers, or one region of the page."""

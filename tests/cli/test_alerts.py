@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from watched import Watched, promise, tell
 
+from plet_celery.errors import SilenceNotFound
 from plet_celery.store import alerting
 from plet_celery.watchfacts import Severity, Verdict
 
@@ -99,6 +100,15 @@ def test_where_nothing_is_wrong_that_is_said_and_good(project: Any, watched: Wat
     assert done.stdout.splitlines() == ["0 firing", "nothing is wrong that the monitor knows of"]
 
 
+def test_a_search_that_finds_nothing_does_not_say_that_nothing_is_wrong(
+    project: Any, evening: dict[str, str]
+) -> None:
+    done = project.invoke("alerts", "--search", "nomatch")
+
+    assert "3 firing" in done.stdout
+    assert done.stdout.splitlines()[-1] == "no rule or subject of one begins with 'nomatch'"
+
+
 def test_a_silenced_one_is_not_bad(project: Any, watched: Watched) -> None:
     watched.judge("drops", "atlas")
     watched.go(time.time())
@@ -146,7 +156,13 @@ def test_one_alert_is_shown_with_its_life_and_who_was_told(project: Any, evening
     assert done.exit_code == 0
     for text in (
         *("▲ firing Too many runs fail", evening["firing"], "failure_rate", "shop.export_orders", "critical"),
-        *("Look at the newest failed run", "fired", "ops: delivered", "mail: failing", "answered 503"),
+        *(
+            "Look at the newest failed run",
+            "fired",
+            "ops: fired, delivered",
+            "mail: fired, failing",
+            "answered 503",
+        ),
     ):
         assert text in done.stdout, text
 
@@ -162,6 +178,22 @@ def test_one_alert_as_json_has_all_of_it(project: Any, evening: dict[str, str]) 
     }
     assert found["told"][0]["channel"] == "mail"
     assert found["since"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("runs", "line"), [((), None), (("a1", "b2"), "a1, b2"), (("a1",), "a1 and 1,199 more")]
+)
+def test_runs_are_shown_only_where_they_are_named(
+    project: Any, watched: Watched, runs: tuple[str, ...], line: str | None
+) -> None:
+    watched.judge("stuck", "shop.x", value="no success", runs=runs, count=1200 if len(runs) < 2 else 2)
+    watched.go(time.time())
+
+    shown = project.invoke("alerts", "show", watched.alert("stuck", "shop.x").id).stdout
+
+    found = [one.split(maxsplit=1)[1] for one in shown.splitlines() if one.split()[0] == "runs"]
+    assert found == ([line] if line else [])
+    assert "involved" not in shown
 
 
 @pytest.mark.parametrize("command", ["show", "ack", "unsilence", "silence"])
@@ -222,6 +254,20 @@ def test_an_alert_is_silenced_for_a_time_with_a_reason_and_that_is_ended(
     assert project.invoke("alerts", "unsilence", evening["firing"]).stdout == "1 silence ended\n"
     assert len(silences(project)) == before
     assert project.invoke("alerts", "unsilence", evening["firing"]).exit_code == 4
+
+
+def test_the_error_of_a_silence_that_is_not_there_names_a_command_that_lists_them(
+    project: Any, evening: dict[str, str]
+) -> None:
+    with pytest.raises(SilenceNotFound) as caught:
+        alerting.end_silence(project.story.store, "nope", by="kim", now=time.time())
+
+    done = project.invoke(*str(caught.value).split("`")[1].split())
+
+    assert done.exit_code == 0
+    assert [one["id"] for line in lines(done.stdout) for one in line["silences"]] == [
+        one.id for one in silences(project)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -294,12 +340,25 @@ def test_a_broken_promise_is_bad_and_no_pass_cannot_tell(project: Any, watched: 
     assert done.stdout.splitlines()[1].split()[:2] == ["✖", "broken"]
 
 
+def test_an_empty_list_of_promises_says_why_it_is_empty(project: Any, watched: Watched) -> None:
+    before = project.invoke("objectives")
+    watched.go(time.time())
+    promise(watched.store, time.time())
+    other = project.invoke("objectives", "--task", "nope")
+
+    assert (before.exit_code, other.exit_code) == (69, 0)
+    assert "no pass has been made yet: start beat, or " in before.stdout
+    assert before.stdout.endswith(" monitor --once\n")
+    assert other.stdout == "no promise of a task that matches 'nope'\n"
+
+
 def test_without_promises_it_says_how_to_make_one(project: Any, watched: Watched) -> None:
     watched.go(time.time())
 
     done = project.invoke("objectives")
 
     assert done.exit_code == 0
+    assert done.stdout.startswith("no task promises anything: ")
     assert "plet_objectives" in done.stdout
 
 

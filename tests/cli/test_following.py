@@ -254,16 +254,18 @@ def test_followed_logs_are_filtered(project: Any, follow: Callable[..., Followed
     assert [json.loads(line)["text"] for line in told.splitlines()] == ["this one"]
 
 
+@pytest.mark.parametrize("late", [0, 60], ids=["at once", "a minute late"])
 def test_watch_alone_tells_of_every_run_that_goes_on(
-    project: Any, follow: Callable[..., Followed], running: RunStory
+    project: Any, follow: Callable[..., Followed], running: RunStory, late: int
 ) -> None:
+    """Also of an end that the store hears of late."""
     watch = follow("watch")
     watch.until(running.id)
     other = project.story.run("shop.load", started=time.time())
     project.story.ship()
     watch.until(other.id)
+    running.now = time.time() - late
     running.succeed()
-    running.now = time.time()
     project.story.ship()
 
     told = watch.until("succeeded")

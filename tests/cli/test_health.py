@@ -10,6 +10,7 @@ import pytest
 from worlds import pass_over, result
 
 from plet_celery import localnodes
+from plet_celery.store.schema import HEAD
 from plet_celery.watchfacts import CheckResult, Level
 
 OK, WARNING, CRITICAL, NO_DATA = Level.OK, Level.WARNING, Level.CRITICAL, Level.NO_DATA
@@ -104,7 +105,7 @@ def test_one_check_is_run_now(project: Any) -> None:
 
     assert (store.exit_code, broker.exit_code) == (0, 1)  # nothing listens at the broker's address
     assert store.stdout.startswith("OK  store")
-    assert "tables at 0003 (head)" in store.stdout
+    assert f"tables at {HEAD} (head)" in store.stdout
     assert broker.stdout.startswith("CRITICAL  broker: redis://127.0.0.1:1/0 does not answer")
     # Its limit is a time, and what it has not found by then is an answer.
     assert project.invoke("health", "--check", "broker", "--timeout", "0.1", "--nagios").exit_code == 2
@@ -143,3 +144,11 @@ def test_the_workers_of_this_host_are_asked_without_a_store(project: Any) -> Non
     # The broker is away: that is no reason to restart a worker.
     assert alive.exit_code == 0
     assert alive.stdout.startswith("WARNING  workers celery@here: its process lives, and the broker")
+
+
+@pytest.mark.parametrize("args", [("health",), ("doctor",), ("ship",)])
+def test_a_time_that_is_no_number_is_refused(project: Any, args: tuple[str, ...]) -> None:
+    refused = project.invoke(*args, "--timeout", "nan")
+
+    assert refused.exit_code == 2
+    assert "'nan' is no number; give one such as 10" in refused.stderr

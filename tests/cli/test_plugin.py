@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import pytest
+from worlds import pass_over
 
 _LOADED = "import sys; print(*sorted(name for name in sys.modules if name.startswith('plet_celery')))"
 _HELP = f"""
@@ -62,6 +63,7 @@ def test_a_reading_command_loads_neither_flower_nor_alembic_nor_a_broker(project
     run.log("hello")
     run.succeed()
     project.story.ship()
+    pass_over(project.story.store, [])
 
     done = subprocess.run(
         [sys.executable, "-c", _READING, *command.split()],

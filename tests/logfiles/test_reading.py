@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from pathlib import Path
@@ -41,6 +42,12 @@ def folder(home: Any) -> Path:
 
 def numbers(lines: list[Line]) -> list[int]:
     return [line.line for line in lines if line.stream != "plet"]
+
+
+def missing(lines: list[Line]) -> int:
+    """Return how many lines the gaps among `lines` tell of; the number has a space between thousands."""
+    found = [re.match(r"— ([0-9 ]+) lines dropped", line.text) for line in lines]
+    return sum(int(gap[1].replace(" ", "")) for gap in found if gap)
 
 
 def test_the_tail_is_the_end_of_all_attempts(folder: Path) -> None:
@@ -245,8 +252,7 @@ def test_following_past_dropped_and_merged_parts(
     told = numbers(seen)
     assert told == sorted(set(told)), "each line once, in order"
     assert told[-1] == sum(steps) + 1
-    gaps = [int(line.text.split()[1]) for line in seen if "lines dropped" in line.text]
-    assert len(told) + sum(gaps) == sum(steps) + 1
+    assert len(told) + missing(seen) == sum(steps) + 1
 
 
 @pytest.mark.parametrize("cap", [8 << 10, 64 << 20])
@@ -278,10 +284,25 @@ def test_a_follower_beside_the_writer_sees_each_line_once(home: Any, cap: int) -
     seen += more
 
     told = numbers(seen)
-    gaps = [int(line.text.split()[1]) for line in seen if "lines dropped" in line.text]
     assert told == sorted(set(told))
-    assert len(told) + sum(gaps) == 1351
+    assert len(told) + missing(seen) == 1351
     assert [line.text for line in seen if line.text.startswith("attempt 1 succeeded")]
+
+
+def test_a_follower_that_slept_is_told_how_many_lines_it_missed(home: Any) -> None:
+    sink, story = home.open(run_max_log_bytes=8 << 10), Story()
+    sink.apply([story.started(), story.log("first")], story.positions)
+    log = RunLog(home.folder())
+    seen, position = followed(log, "")
+    sink.apply([story.log("x" * 30) for _ in range(1_349)], story.positions)
+    more, position = followed(log, position)
+    seen += more
+    sink.apply([story.log("last"), story.ended()], story.positions)
+    more, position = followed(log, position)
+    seen += more
+
+    assert missing(seen) > 1_000
+    assert len(numbers(seen)) + missing(seen) == numbers(seen)[-1] == 1_351
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9, 1.0])
@@ -430,8 +451,9 @@ def test_a_search_through_much_is_quick_enough_to_bound(home: Any) -> None:
     sink, story = home.open(), Story()
     sink.apply([story.started(), *(story.log("needle " * 40) for _ in range(20_000))], story.positions)
 
-    started = time.monotonic()
+    started = time.process_time()
     found = RunLog(home.folder()).search("needle", seconds=0.2, limit=5)
 
-    assert not found.complete or time.monotonic() - started < 0.5
+    # Of the processor's time: a machine with much else to do may take any other.
+    assert not found.complete or time.process_time() - started < 0.5
     assert found.count > 0 and len(found.lines) == 5

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from logfile_events import START, WRITER, Story, busy_story, tree
 
 from plet_celery import events, paths
-from plet_celery.logfiles import LogFiles, LogLimits, RunLog
+from plet_celery.logfiles import LogFiles, LogLimits, RunLog, existing
+from plet_celery.paths import run_digest
 
 
 def test_a_run_with_a_line_gets_a_folder_named_by_its_start(home: Any) -> None:
@@ -278,6 +279,32 @@ def test_strays_are_bounded_in_number_and_size(home: Any) -> None:
     home.open().apply([story.started("large", "a")], story.positions)
     kept = RunLog(home.folder("large")).tail(100, streams=["log"], max_bytes=1 << 30)
     assert 10 < len(kept) < 60
+
+
+def test_runs_that_never_start_here_are_not_remembered_for_ever(home: Any) -> None:
+    """Each run that expires in the queue, or is revoked there, leaves one report without a start."""
+    sink, story = home.open(), Story()
+
+    sink.apply(
+        [story.ended(events.RUN_EXPIRED, run=f"run-{number}", attempt=None) for number in range(5000)],
+        story.positions,
+    )
+
+    assert len(sink._recorder.runs._stray_runs) == len(sink._state.strays) == 4096
+
+
+def test_of_a_tenants_folders_the_newest_are_remembered(home: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A retry looks for its folder; from then on those that are made are noted, for weeks perhaps."""
+    monkeypatch.setattr(existing, "NAMES_MAX", 3)
+    sink, story = home.open(), Story()
+    sink.apply([story.started("first", "a", retries=1), story.log("x", run="first", attempt="a")], {})
+
+    for number in range(5):
+        run = f"run-{number}"
+        sink.apply([story.started(run, "a"), story.log("x", run=run, attempt="a")], {})
+
+    (names,) = sink._recorder._existing._names.values()
+    assert list(names) == [run_digest(f"run-{number}") for number in (2, 3, 4)]
 
 
 def test_a_thread_may_log_after_a_silent_end(home: Any) -> None:

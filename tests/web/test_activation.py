@@ -12,7 +12,7 @@ import pytest
 from flowers import running_flower
 from stacks import environment
 
-from plet_celery import plet
+from plet_celery import showing
 
 APP = """
 import atexit, sys
@@ -134,18 +134,18 @@ def test_flower_is_known_by_its_command() -> None:
     group = SimpleNamespace(callback=None, commands={"flower": command_of("flower.command")})
     of_group = context(command=group, invoked_subcommand="flower")
 
-    assert plet._runs_flower(of_group)
-    assert plet._runs_flower(context(command=command_of("flower.command"), parent=of_group))
-    assert plet._runs_flower(context(parent=of_group))
-    assert not plet._runs_flower(context(command=group, invoked_subcommand="worker"))
-    assert not plet._runs_flower(None)
+    assert showing.runs_flower(of_group)
+    assert showing.runs_flower(context(command=command_of("flower.command"), parent=of_group))
+    assert showing.runs_flower(context(parent=of_group))
+    assert not showing.runs_flower(context(command=group, invoked_subcommand="worker"))
+    assert not showing.runs_flower(None)
 
 
 def test_a_command_of_that_name_is_not_it() -> None:
     theirs = SimpleNamespace(callback=None, commands={"flower": command_of("florist.cli")})
 
-    assert not plet._runs_flower(context(command=theirs, invoked_subcommand="flower"))
-    assert not plet._runs_flower(context(info_name="flower"))
+    assert not showing.runs_flower(context(command=theirs, invoked_subcommand="flower"))
+    assert not showing.runs_flower(context(info_name="flower"))
 
 
 class Hostile:
@@ -168,7 +168,7 @@ def test_no_context_reaches_a_task(monkeypatch: pytest.MonkeyPatch, odd: Any) ->
     fake = SimpleNamespace(get_current_context=lambda silent: odd)
     monkeypatch.setitem(sys.modules, "click", fake)
 
-    assert plet._is_flower() is False
+    assert showing.is_flower() is False
 
 
 def test_pages_that_cannot_be_loaded_cost_nothing_else(
@@ -176,6 +176,8 @@ def test_pages_that_cannot_be_loaded_cost_nothing_else(
 ) -> None:
     monkeypatch.setitem(sys.modules, "plet_celery.web.activation", None)
 
-    plet._show_pages()
+    monkeypatch.setattr(showing, "is_flower", lambda: True)
+
+    showing.show_in_flower()
 
     assert "cannot be loaded" in caplog.text

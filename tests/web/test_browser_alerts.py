@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from axing import violations
-from browsing import PLAIN_HOST, Busy, Visits, overflow, rows
+from browsing import PLAIN_HOST, Busy, Visits, awaited, listening, overflow, rows
 from busy_shop import tell as tell_shop
 from flowers import running_flower
 from playwright.sync_api import Page, expect
@@ -385,8 +385,7 @@ def test_a_narrow_row_still_says_what_is_wrong(alarmed: Alarmed, open_page: Any)
     expect(rows(page).filter(has_text="Slower than promised").get_by_text("p95 41 s")).to_be_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 @pytest.mark.parametrize(
     "place",
     ["alerts", "alerts?show=resolved", "alerts?q=nothing", "firing", "flapping", "resolved", "", "?late=1"],
@@ -399,3 +398,32 @@ def test_axe_finds_nothing_in_our_part(
     expect(page.get_by_role("heading", level=1)).to_be_visible()
 
     assert violations(page)[1] == {}
+
+
+def test_what_is_typed_stays_while_the_page_is_live(alarmed: Alarmed, open_page: Any) -> None:
+    page = open_page(alarmed.alert("pending") + "?silence=1h")
+    asked = listening(page)
+    page.get_by_label("Reason").fill("a fix is on its way")  # before the first round
+    awaited(page, asked, page.locator("[data-region]").count())
+    page.get_by_role("button", name="Silence", exact=True).focus()
+
+    awaited(page, asked, 2 * page.locator("[data-region]").count())
+
+    expect(page.get_by_label("Reason")).to_have_value("a fix is on its way")
+    expect(page.get_by_role("button", name="Silence", exact=True)).to_be_focused()
+
+
+def test_a_fold_and_the_focus_stay_where_they_are(alarmed: Alarmed, open_page: Any) -> None:
+    page = open_page(alarmed.run(alarmed.told.canvas))
+    asked = listening(page)
+    fold = page.locator("#region-canvas details:not([id])").first
+    was = fold.evaluate("one => { one.open = !one.open; return one.open; }")
+    fold.locator("summary").focus()
+    marked = "one => { one.dataset.seen = ''; }"
+    page.locator("#region-canvas details").first.evaluate(marked)
+
+    awaited(page, asked, page.locator("[data-region]").count())
+    expect(page.locator("#region-canvas [data-seen]")).to_have_count(0)  # it was drawn anew
+
+    assert fold.evaluate("one => one.open") is was
+    expect(fold.locator("summary")).to_be_focused()

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from browsing import Visits, rows
+from browsing import Visits, awaited, listening, rows
 from flowers import RunningFlower, running_flower
-from playwright.sync_api import Page, Response, expect
+from playwright.sync_api import Page, expect
 from proxying import Proxy, proxy_before
 from recorded_runs import Story
 from services import new_database
-from waiting import wait_until
 
 
 @dataclass
@@ -57,32 +55,6 @@ def place(shop: Any) -> Iterator[Place]:
             made.flower = flower
             yield made
         story.close()
-
-
-@dataclass
-class Asked:
-    """What a page asks for after it was loaded: regions by the status of their answers."""
-
-    statuses: Counter[int] = field(default_factory=Counter)
-    count: int = 0
-
-    def hear(self, answer: Response) -> None:
-        if "region=" in answer.url:
-            self.statuses[answer.status] += 1
-            self.count += 1
-
-
-def listening(page: Page) -> Asked:
-    asked = Asked()
-    page.on("response", asked.hear)
-    return asked
-
-
-def awaited(page: Page, asked: Asked, more: int) -> None:
-    """Wait until so many further regions were answered."""
-    wanted = asked.count + more
-    # Playwright hears of answers only while it is asked for something.
-    wait_until(lambda: page.title() and asked.count >= wanted, 30, what=lambda: str(asked))
 
 
 def test_what_has_not_changed_costs_a_304(place: Place, visits: Visits) -> None:

@@ -49,6 +49,26 @@ def test_pages_lead_to_older_runs_and_back(busy: Any, visits: Visits) -> None:
     expect(first).to_have_text(newest)
 
 
+def test_a_row_leads_wherever_its_name_leads(busy: Any, visits: Visits) -> None:
+    page = visits.open(busy.base + "?task=shop.export_orders")
+    expect(page.locator("html.plet-has-js")).to_be_visible()
+    row = rows(page)
+    box = row.locator("td[data-label=Started]").bounding_box()
+    assert box is not None
+
+    # Words that are marked to be copied lead nowhere.
+    page.mouse.move(box["x"] + 2, box["y"] + 12)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 90, box["y"] + 12)
+    page.mouse.up()
+    assert page.evaluate("getSelection().toString()") != ""
+    assert page.url.endswith("?task=shop.export_orders")
+
+    page.evaluate("getSelection().removeAllRanges()")
+    row.locator("td[data-label=Took]").click()
+    page.wait_for_url(busy.run(busy.told.failed))
+
+
 def test_a_failure_leads_to_the_line_that_tells_of_it(busy: Any, visits: Visits) -> None:
     page = visits.open(busy.base)
 

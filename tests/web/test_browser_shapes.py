@@ -191,6 +191,7 @@ def test_ten_attempts_have_a_card_and_a_log_each(shapes: Shapes, visits: Visits,
     expect(page.locator(".plet-card")).to_have_count(10)
     assert overflow(page) == 0
 
+    expect(page.locator(".plet-card").nth(3).get_by_role("link")).to_have_text("1 line")
     page.locator(".plet-card").nth(3).get_by_role("link").click()
 
     expect(page.locator(".plet-log-attempts [aria-current]")).to_have_text("attempt 4")

@@ -388,3 +388,25 @@ def test_times_are_of_the_zone_asked_for() -> None:
     )
 
     assert 'datetime="2026-07-01T22:00:00.000Z">00:00:00.000<' in html
+
+
+@pytest.mark.parametrize("is_started", [False, True])
+def test_a_log_that_has_not_begun_is_followed_from_its_first_line(
+    host: Host, store: Store, is_started: bool
+) -> None:
+    story = Story()
+    started = story.start(host)
+    queued = host.event(events.RUN_QUEUED, story.now, story.run, None, task="shop.load")
+    host.tell([queued, *([started] if is_started else [])])
+
+    def windows() -> LogWindows:
+        return LogWindows(host.runs, store, queries.get_run(store, story.run))
+
+    view = look(windows())
+    assert "data-log-follow" in render(view)
+    nothing = logview.follow_answer(windows(), LogQuery(), view.position)
+    assert (nothing["lines"], bool(nothing["position"])) == (0, True)
+
+    host.tell([*([] if is_started else [started]), story.log(host, "first")])
+
+    assert "first" in logview.follow_answer(windows(), LogQuery(), nothing["position"])["html"]

@@ -17,6 +17,7 @@ from storing import new_store
 from plet_celery import events
 from plet_celery.errors import RunNotFound
 from plet_celery.logfiles import text
+from plet_celery.logsources.source import LogSource
 from plet_celery.logsources.window import LogFilter, Window
 from plet_celery.logsources.windows import LogWindows
 from plet_celery.store import IngestLimits, Store, queries
@@ -409,3 +410,52 @@ def test_a_search_that_runs_out_of_time_says_how_far_it_came(large: LogWindows) 
     assert len(found.places) <= 50
     on = large.search("line 500", start=(1, 499_990), seconds=20.0, limit=5)
     assert on.places[0] == (1, 500_001)
+
+
+def test_the_terminal_numbers_attempts_of_two_hosts_as_the_run_does(
+    host: Host, share: Path, store: Store, tmp_path: Path
+) -> None:
+    other, story = Host(store, tmp_path / "b", name="borea", mirror=share), Story()
+    for number, place in enumerate((host, other, host), 1):
+        end = events.RUN_RETRIED if number < 3 else events.RUN_SUCCEEDED
+        started = story.start(place, retries=number - 1)
+        stage = story.event(place, events.STAGE_STARTED, stage=1, name="load")
+        log = story.log(place, f"try {number}", stage=1)
+        place.tell([started, *([stage] if number > 1 else []), log, story.end(place, end)])
+        assert place.mirror is not None
+        place.mirror.turn()
+    run = queries.get_run(store, story.run)
+    expected = [(number, f"try {number}") for number in (1, 2, 3)]
+
+    for runs in (host.runs, other.runs, tmp_path / "nowhere"):
+        for count in (50, None):
+            source = LogSource(runs, store, run, mirror=str(share))
+            told = [(one.attempt, one.text) for one in source.history(count) if one.stream == "log"]
+            assert told == expected, (runs, count)
+        load = LogSource(runs, store, run, mirror=str(share), stage="load")
+        assert [(one.attempt, one.text) for one in load.tail(50) if one.stream == "log"] == expected[1:]
+    other.close()
+
+
+def test_a_run_of_many_attempts_is_followed_without_telling_a_line_twice(
+    host: Host, store: Store, tmp_path: Path
+) -> None:
+    """From the store: each attempt without a folder is a part of the position."""
+    story, tries = Story(), 400
+    for number in range(1, tries + 1):
+        end = story.end(host, events.RUN_RETRIED) if number > 1 else None
+        host.tell(
+            [*([end] if end else []), story.start(host, retries=number - 1), story.log(host, f"try {number}")]
+        )
+
+    def windows() -> LogWindows:
+        return LogWindows(tmp_path / "elsewhere", store, queries.get_run(store, story.run))
+
+    position = windows().last(10).position
+    assert len(position) < 8000
+    again = windows().follow(position)
+    assert again.lines == []
+
+    host.tell([story.log(host, "more")])
+
+    assert [line.text for line in windows().follow(again.position).lines] == ["more"]

@@ -7,9 +7,13 @@ import math
 import pytest
 
 from plet_celery.web import moments
-from plet_celery.web.moments import Reader, fill
+from plet_celery.web.moments import Reader
 
 AT = 1_790_000_000.0
+
+
+def fill(html: str, reader: Reader) -> str:
+    return moments.fill(html, reader).decode()
 
 
 def test_a_fragment_changes_only_when_its_words_are_filled_in() -> None:
@@ -32,6 +36,14 @@ def test_a_time_tells_machines_and_people_when() -> None:
     assert 'datetime="2026-09-21T14:13:20.000Z"' in html
     assert 'title="2026-09-21 14:13:20 UTC"' in html
     assert "1d ago · 2026-09-21 14:13:20 UTC" in html
+
+
+def test_what_comes_next_and_is_overdue_comes_soon() -> None:
+    html = moments.time_html(AT, "next")
+
+    assert ">in 4m<" in fill(html, Reader(AT - 250))
+    assert ">soon<" in fill(html, Reader(AT))
+    assert ">soon<" in fill(html, Reader(AT + 60))
 
 
 @pytest.mark.parametrize("at", [None, math.nan, math.inf, -math.inf])
@@ -111,3 +123,14 @@ def test_a_task_cannot_write_what_the_clock_fills_in(mark: str) -> None:
     text = f"<p>\x00{mark}\x00</p>"
 
     assert fill(text, Reader(1e9)) == text
+
+
+def test_a_nul_of_somebody_else_stays_where_it_is() -> None:
+    html = f"a\0b{moments.ago_html(AT)}c\0\0d{moments.ago_html(AT)}\0"
+
+    filled = fill(html, Reader(AT + 5))
+
+    assert filled.count("5s ago") == 2
+    assert filled.startswith("a\0b<time")
+    assert "c\0\0d<time" in filled
+    assert filled.endswith("</time>\0")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from alerting import an_alert
 
+from plet_celery.monitor.book import Entry
 from plet_celery.objectives import Declared, FinishBy, MaxRuntime, MaxWait
 from plet_celery.rulebook import Rulebook
 from plet_celery.store.records import Run
 from plet_celery.terminal.text import about, left_or_late
+from plet_celery.watchfacts import AlertDoc
 from plet_celery.web import alertquery, runquery
 from plet_celery.web.moments import Reader, due_html, fill, time_html
 from plet_celery.web.promising import chip_of, chips_of
@@ -36,9 +39,9 @@ def test_time_is_left_until_it_is_over() -> None:
         "late by 1 s",
         "late by 3 min",
     ]
-    assert "4 min left</time>" in fill(due_html(NOW + 240), Reader(NOW))
-    assert "late by 3 min</time>" in fill(due_html(NOW - 180), Reader(NOW))
-    assert ">12:04</time>" in fill(time_html(NOW + 240, "hm"), Reader(NOW))
+    assert "4 min left</time>" in fill(due_html(NOW + 240), Reader(NOW)).decode()
+    assert "late by 3 min</time>" in fill(due_html(NOW - 180), Reader(NOW)).decode()
+    assert ">12:04</time>" in fill(time_html(NOW + 240, "hm"), Reader(NOW)).decode()
     assert fill(due_html(NOW), Reader(NOW)) != fill(due_html(NOW), Reader(NOW + 60))
     assert due_html(NOW) == due_html(NOW)  # the fragment itself does not change by the clock
 
@@ -71,14 +74,41 @@ def test_a_promise_with_a_clock_shows_its_own_zones_time() -> None:
 
 
 def test_a_rule_says_when_it_fires() -> None:
-    book = Rulebook({"queue_depth": {"threshold": 5000, "for": 0}, "drops": "off"})
+    book = Rulebook({"queue_depth": {"threshold": 5000, "for": 0}, "drops": "off", "check:disk": {"for": 0}})
     said = {one.name: limit_of(one) for one in book.all()}
 
     assert said["failure_rate"] == "more than 20 % of at least 10 runs in 1 h, for 60 s"
-    assert said["queue_depth"] == "more than 5,000 messages"
+    assert said["queue_depth"] == (
+        "more than 5,000 messages, or the oldest run waits longer than plet_queue_max_wait"
+    )
     assert said["drops"] == "off"
-    assert said["run_lost"].startswith("any runs")
-    assert all(said.values())
+    assert said["run_lost"] == "any runs in 1 h"
+    assert said["killer_task"] == "more than 2 runs in 1 h, at different times"
+    assert said["host_lost"] == "not heard of, and no goodbye, for 60 s"
+    assert said["stuck"] == "a run tells nothing for plet_stuck_after"
+    assert said["missed_schedule"] == (
+        "no run within 60 s of its time (an interval: twice the interval), for 2 min"
+    )
+    assert said["monitor_silent"] == "no pass for 2 × plet_monitor_interval + 10 s"
+    assert (said["check"], said["check:disk"]) == ("not ok, for 60 s", "not ok")
+    drops = Rulebook().of("drops")
+    assert drops is not None and limit_of(drops) == "any events in 1 h"
+
+
+@pytest.mark.parametrize(
+    ("doc", "involved"),
+    [
+        (AlertDoc(value="2 due times without a success", count=2), 0),
+        (AlertDoc(value="no success", count=2), 0),
+        (AlertDoc(value="no progress for 14 min", count=1200, runs=("a",)), 1200),
+        (AlertDoc(value="1,200 runs wait", count=1200, runs=("a",)), 0),
+        (AlertDoc(value="12000 runs wait", count=1200, runs=("a",)), 1200),
+    ],
+)
+def test_runs_involved_are_said_where_runs_are_named_and_the_value_does_not(
+    doc: AlertDoc, involved: int
+) -> None:
+    assert Entry(an_alert(doc=doc), (), False, ()).involved == involved
 
 
 def test_the_address_holds_what_the_lists_show() -> None:

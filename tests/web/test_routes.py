@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 from flowers import NO_ANSWER, Answer, RunningFlower, running_flower
@@ -165,6 +166,7 @@ def test_who_may_read_may_not_write(guarded: RunningFlower, ids: dict[str, str],
     for path in every_address(ids):
         answer = guarded.get(path, user="ada:pw", method=verb)
         assert answer.status == 405, path
+        assert "GET" in answer.headers["allow"] and verb not in answer.headers["allow"], path
         assert CANARY not in answer.text
         assert answer.headers["x-frame-options"] == "DENY", path
 
@@ -258,6 +260,15 @@ def test_static_files_tell_of_nobody_and_are_safe(guarded: RunningFlower) -> Non
     assert guarded.get("plet/static/plet.js", method="HEAD").text == ""
     for verb in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
         assert guarded.get("plet/static/plet.js", method=verb).status in (403, 405)
+
+
+def test_a_file_without_its_mark_is_asked_for_again(guarded: RunningFlower) -> None:
+    marked, bare = guarded.get("plet/static/log.js?v=1"), guarded.get("plet/static/log-text.js")
+    again = guarded.get("plet/static/log-text.js", If_None_Match=bare.headers["etag"])
+
+    assert marked.headers["cache-control"].startswith("max-age=")
+    assert bare.headers["cache-control"] == "no-cache"
+    assert again.status == 304
 
 
 # Odd requests
@@ -379,6 +390,28 @@ def test_no_argument_makes_an_error_of_ours(guarded: RunningFlower, ids: dict[st
         if answer.status == 400 and "region=" not in query:
             assert 'id="plet"' in answer.text, query
     assert "Traceback" not in guarded.log.read_text()
+
+
+def test_a_stage_leads_to_its_own_lines_whatever_line_the_address_names(
+    guarded: RunningFlower, ids: dict[str, str]
+) -> None:
+    for place in ("log_at=a1L5", "log_hit=a1L5", "log_from=9000", "log_to=3", "log_error=first"):
+        html = guarded.get(f"plet/runs/{ids['mine']}?{place}", user="ada:pw").text
+        links = re.findall(r'href="(\?[^"]*log_stage=[^"]*#log)"', html)
+        assert links, place
+        assert not any(f"{place.partition('=')[0]}=" in one for one in links), links
+
+
+def test_a_long_position_is_read_to_its_end(guarded: RunningFlower, ids: dict[str, str]) -> None:
+    """That of a run with many attempts that have no folder where Flower runs."""
+    page = f"plet/runs/{ids['mine']}?region="
+    begun = json.loads(guarded.get(f"{page}log-after&position=~", user="ada:pw").text)
+    assert begun["lines"]
+    behind = "~".join([*(f"s{number}_1:1790000000000000" for number in range(8000, 8060)), begun["position"]])
+
+    found = json.loads(guarded.get(f"{page}log-after&position={quote(behind)}", user="ada:pw").text)
+
+    assert found["lines"] == 0
 
 
 @pytest.mark.parametrize(

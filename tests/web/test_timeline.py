@@ -115,6 +115,20 @@ def test_of_a_host_that_is_silent_it_is_not_known_whether_the_run_goes_on() -> N
     assert heard.width == pytest.approx(unheard.width, abs=0.3)
 
 
+def test_of_a_stage_on_a_silent_host_it_is_not_known_either() -> None:
+    run = make_run("running", unreachable_since=T0 + 6)
+    stages = [make_stage(1, "scan", 1, 2), make_stage(2, "load", 4, None), make_stage(3, "late", 8, None)]
+
+    shown = timeline(run, [make_attempt(state="running")], stages, now=T0 + 11)
+
+    assert [bar.kind for bar in row_of(shown, "scan").bars] == ["succeeded"]
+    assert [bar.kind for bar in row_of(shown, "load").bars] == ["running", "unheard"]
+    assert [bar.kind for bar in row_of(shown, "late").bars] == ["running", "unheard"]
+    assert [
+        bar.kind for bar in row_of(timeline(make_run("running"), [], stages, now=T0 + 11), "load").bars
+    ] == ["running"]
+
+
 def test_planned_and_skipped_stages_have_a_row_and_no_bar() -> None:
     stages = [make_stage(1, "load", None, None), make_stage(2, "report", None, None, "skipped")]
 

@@ -90,6 +90,33 @@ def test_a_store_of_sqlite_with_all_its_troubles(alone: Any) -> None:
             assert NO_ANSWER not in flower.get(path).text
 
 
+@pytest.mark.parametrize("path", PAGES)
+def test_before_the_first_worker_a_page_says_once_what_comes_next(alone: Any, path: str) -> None:
+    alone.story.close()
+    database, aside = alone.home / "plet.db", alone.home / "aside.db"
+    shutil.move(database, aside)
+    with running_flower(alone.folder) as flower:
+        first = flower.get(path)
+
+        assert first.text.count("Nothing is recorded yet.") == 1
+        assert "celery -A proj worker" in first.text
+        assert NO_ANSWER not in first.text
+        assert not database.exists()
+
+        shutil.copy(aside, database)
+        assert "Nothing is recorded yet." not in flower.get(path).text
+        assert NO_ANSWER not in flower.get(path).text
+
+
+def test_names_that_are_offered_need_no_box_for_their_trouble(alone: Any) -> None:
+    alone.write('app.conf.plet_database_url = "postgresql+psycopg://nobody@127.0.0.1:1/none"')
+    with running_flower(alone.folder) as flower:
+        listed = flower.get().text
+
+    assert listed.count(NO_ANSWER) == 4
+    assert re.search(r'<div id="region-tasks" hidden>\s*<div class="plet-trouble"', listed)
+
+
 def change(database: Path, version: str) -> str:
     """Set the version of the tables; return the one that it was."""
     with sqlite3.connect(database) as connection:

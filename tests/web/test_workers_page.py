@@ -8,6 +8,7 @@ import pytest
 
 from plet_celery.store.overviews import WorkerStatus
 from plet_celery.store.records import Run
+from plet_celery.web.frame import fragment
 from plet_celery.web.workers import Heard, heard_of, rows
 
 NOBODY = Heard(None, None, None)
@@ -42,6 +43,33 @@ def test_each_name_is_one_row_also_where_only_flower_or_a_run_knows_it() -> None
     found = rows([status("a"), status("a", stopped_at=2.0)], {"b": [run(1)]}, {"c": NOBODY})
 
     assert [(row.name, row.state) for row in found] == [("a", "online"), ("b", "unknown"), ("c", "unknown")]
+
+
+@pytest.mark.parametrize(
+    ("facts", "heard", "is_linked"),
+    [
+        ({}, NOBODY, True),  # it answers when Flower asks it
+        ({"stopped_at": 2.0}, NOBODY, False),
+        ({"lost_at": 2.0}, NOBODY, False),
+        ({"stopped_at": 2.0}, Heard(1.0, 70 << 20, 8), True),
+    ],
+)
+def test_a_name_leads_to_flowers_page_where_flower_has_one(
+    facts: dict[str, Any], heard: Heard, is_linked: bool
+) -> None:
+    html = fragment(
+        "workers_list.html",
+        rows=rows([status("a", **facts)], {}, {"a": heard}),
+        worker_url=lambda name: f"/worker/{name}",
+        run_url=str,
+        plet_url=str,
+        is_cut=False,
+        is_more_running=False,
+        limit=10,
+    )
+
+    assert ('href="/worker/a"' in html) is is_linked
+    assert ">a</" in html
 
 
 def test_of_many_runs_some_are_shown_and_the_rest_counted() -> None:

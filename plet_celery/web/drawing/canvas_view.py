@@ -18,7 +18,7 @@ from plet_celery.terminal.bars import in_order
 from plet_celery.terminal.look import ENDS
 from plet_celery.web.drawing.axis import moment
 from plet_celery.web.drawing.canvas import Canvas, Step, Unit
-from plet_celery.web.drawing.drafts import BAD, NOTABLE, attention, error_line, finite, words
+from plet_celery.web.drawing.drafts import BAD, NOTABLE, attention, finite, note_of, words
 
 FOLD: Final = 20
 """Longer lists are folded."""
@@ -293,4 +293,4 @@ def _seconds(step: Step) -> float | None:
 
 
 def _error(error: object) -> str:
-    return words(error) if isinstance(error, str) else error_line(error)
+    return words(error) if isinstance(error, str) else note_of(error)

@@ -14,7 +14,7 @@ from plet_celery.store.overviews import CanvasRun
 from plet_celery.store.records import Attempt, Run, Stage
 from plet_celery.terminal.bars import amount, in_order, in_tree_order
 from plet_celery.terminal.look import ENDS
-from plet_celery.terminal.text import printable, shorten
+from plet_celery.terminal.text import error_line, printable, shorten
 from plet_celery.web.drawing.axis import Span, moment
 
 WAITING: Final = "waiting"
@@ -75,12 +75,9 @@ def words(text: object, limit: int = _NOTE) -> str:
     return shorten(printable(shown[: 4 * limit].strip().split("\n", 1)[0]), limit)
 
 
-def error_line(error: Any) -> str:
-    """Return `ValueError: no such supplier` of an error, or nothing."""
-    if not isinstance(error, Mapping) or not error:
-        return ""
-    message = words(error.get("message") or "")
-    return f"{words(error.get('type') or 'Error', _NAME)}: {message}".removesuffix(": ")
+def note_of(error: Any) -> str:
+    """Return an error in a line, or nothing."""
+    return words(error_line(error)) if isinstance(error, Mapping) else ""
 
 
 def span_of(start: Any, end: Any, length: Any, *, is_open: bool, now: float) -> Span | None:
@@ -149,7 +146,7 @@ def stage_draft(stage: Stage, depth: int, attempt: int, now: float) -> Draft:
     draft = Draft("stage", words(stage.name, _NAME), stage.state, depth, attempt=attempt, number=stage.number)
     if stage.state in ("planned", "skipped"):
         span = None
-    draft.note = error_line(stage.error) if stage.state == "failed" else ""
+    draft.note = note_of(stage.error) if stage.state == "failed" else ""
     draft.detail = words(stage.message or "")
     if stage.state != "planned":
         current, total = finite(stage.current), finite(stage.total)
@@ -176,7 +173,7 @@ def run_draft(run: ChildRun, depth: int, now: float) -> Draft:
     """Return a child run's row."""
     draft = Draft("run", words(run.task or "(unknown task)", _NAME), run.state, depth, run_id=run.id)
     draft.detail = run.short_id
-    draft.note = error_line(run.error) if run.state in BAD else ""
+    draft.note = note_of(run.error) if run.state in BAD else ""
     percent = finite(run.percent)
     if percent is not None and run.state not in ENDS:
         draft.fraction = min(1.0, max(0.0, percent / 100))
@@ -226,18 +223,29 @@ def _attempt(run: Run, attempt: Attempt, now: float) -> Draft:
     told += ["redelivered"] if attempt.redelivered else []
     draft.detail = " · ".join(told)
     if attempt.state != "succeeded":
-        draft.note = error_line(attempt.error) or words(attempt.reason or "")
+        draft.note = note_of(attempt.error) or words(attempt.reason or "")
     percent = finite(attempt.percent)
     if is_open and percent is not None:
         draft.fraction = min(1.0, max(0.0, percent / 100))
     _timed(draft, span, is_open)
     if span is not None and attempt.state == "retrying":
         draft.notches = [(span[1], draft.note or "retried")]
-    silent = moment(run.unreachable_since)
-    if span is not None and is_open and silent is not None and silent < span[1]:
-        heard = max(span[0], silent)
-        draft.spans = [(span[0], heard, attempt.state), (heard, span[1], UNHEARD)]
     return draft
+
+
+def mark_unheard(draft: Draft, silent: Any) -> None:
+    """Of what runs on a host that has been silent since then, nobody knows whether it goes on."""
+    since = moment(silent)
+    if since is None:
+        return
+    spans = []
+    for start, end, kind in draft.spans:
+        if kind == "running" and since < end:
+            heard = max(start, since)
+            spans += [(start, heard, kind), (heard, end, UNHEARD)]
+        else:
+            spans.append((start, end, kind))
+    draft.spans = spans
 
 
 def _timed(draft: Draft, span: Span | None, is_open: bool) -> Draft:

@@ -106,6 +106,8 @@ def timeline(
     extent, busy = _extent(heads, every, seen, now, is_open)
     below = _children(seen, only=wanted, now=now, more=more_children)
     found, is_folded = _fitting(heads, groups, len(below), only=wanted, by_time=is_by_time, now=now)
+    for draft in found:
+        drafts.mark_unheard(draft, run.unreachable_since)
     rows = _bounded(found + below)
     starts = [head.start for head in heads if head.kind == "attempt" and head.start is not None]
     time_axis = Axis(extent, busy, zero=min(starts, default=extent[0]))

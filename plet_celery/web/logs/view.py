@@ -11,6 +11,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
 
 from plet_celery.logfiles.notes import count as spaced
+from plet_celery.logsources.following import BEGINNING
 from plet_celery.logsources.parts import NOTES, Where
 from plet_celery.logsources.window import Hits, Source, Window
 from plet_celery.logsources.windows import LogWindows
@@ -177,7 +178,9 @@ class _Look:
     def position(self) -> str:
         """What comes behind it can be followed; empty where the window does not reach the end."""
         is_last = self.window.is_end and self.window.attempt == self.windows.newest
-        return self.window.position if is_last else ""
+        if not is_last:
+            return ""
+        return self.window.position or (BEGINNING if self.is_open else "")
 
     @property
     def earlier(self) -> str:

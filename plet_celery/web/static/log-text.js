@@ -32,7 +32,7 @@ export async function copyText(text) {
 export function textOf(rows, isDecorated) {
   const of = (row, name) => row.querySelector(`.plet-log-${name}`)?.textContent ?? "";
   return rows.map((row) => {
-    const text = of(row, "text");
+    const text = row.querySelector(".plet-log-title")?.textContent ?? of(row, "text");
     if (!isDecorated) return text;
     const stamp = row.querySelector("time")?.getAttribute("datetime") ?? "";
     const head = [stamp, of(row, "level"), of(row, "source")].filter(Boolean).map((one) => `[${one}]`);

@@ -69,6 +69,7 @@ function writeTimes(within = root) {
     if (form === "for") words = spanOf(past);
     else if (form === "due") words = dueOf(-past);
     else if (form === "ago") words = agoOf(past);
+    else if (form === "next") words = past < 0 ? agoOf(past) : "soon";
     else if (form === "now" && !isMine) words = words.replace(/^.*\d:\d\d:\d\d/, serverTime(words, now));
     else if (isMine) {
       const clock = clockOf(at, now);
@@ -119,18 +120,33 @@ function isInUse(element) {
   const chosen = document.getSelection();
   if (chosen && !chosen.isCollapsed && element.contains(chosen.anchorNode)) return true;
   const active = document.activeElement;
-  return element.contains(active) && ["INPUT", "SELECT", "TEXTAREA"].includes(active.tagName);
+  if (element.contains(active) && ["INPUT", "SELECT", "TEXTAREA"].includes(active.tagName)) return true;
+  // What was typed and not sent yet is in use, wherever the focus is by now.
+  return [...element.querySelectorAll("input, textarea")].some((one) =>
+    ["checkbox", "radio"].includes(one.type) ? one.checked !== one.defaultChecked : one.value !== one.defaultValue);
+}
+
+/** What a fold or a button is after its region was drawn anew: by its id, else by the place in what it belongs to. */
+function nameOf(one) {
+  if (one.id) return `#${one.id}`;
+  const item = one.closest("[data-row], li, tr, section");
+  const like = [...(item ?? root).querySelectorAll(one.tagName)];
+  const link = item?.querySelector("a[href]")?.getAttribute("href") ?? item?.id ?? "";
+  return `${one.tagName} ${link} ${like.indexOf(one)}`;
 }
 
 function replace(element, html) {
-  const open = new Map([...element.querySelectorAll("details[id]")].map((one) => [one.id, one.open]));
+  const open = new Map([...element.querySelectorAll("details")].map((one) => [nameOf(one), one.open]));
   const chosen = element.querySelector(".plet-here a")?.getAttribute("href");
-  const focused = element.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  const active = element.contains(document.activeElement) ? document.activeElement : null;
+  const focused = active?.getAttribute("href");
+  const pressed = active && !focused ? nameOf(active) : null;
   element.innerHTML = html; // the server's own markup, as in the page itself
-  for (const one of element.querySelectorAll("details[id]")) if (open.has(one.id)) one.open = open.get(one.id);
+  for (const one of element.querySelectorAll("details")) if (open.has(nameOf(one))) one.open = open.get(nameOf(one));
   // By its link: rows that came meanwhile have moved it.
   if (chosen) element.querySelector(`[data-row] a[href="${CSS.escape(chosen)}"]`)?.closest("[data-row]").classList.add("plet-here");
   if (focused) element.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+  if (pressed) [...element.querySelectorAll("summary, button")].find((one) => nameOf(one) === pressed)?.focus({ preventScroll: true });
   writeTimes(element);
 }
 
@@ -244,6 +260,16 @@ function theme() {
   else document.documentElement.dataset.bsTheme = next;
 }
 
+/** A row leads wherever its name leads; what acts by itself, and words that are marked, do not. */
+function onRow(event) {
+  const row = event.target.closest?.("[data-leads]");
+  if (!row || event.target.closest("a, button, input, label, select, summary, textarea")) return;
+  if (!document.getSelection().isCollapsed) return;
+  const { ctrlKey, metaKey, shiftKey } = event;
+  row.querySelector("a")?.dispatchEvent(
+    new MouseEvent("click", { ctrlKey, metaKey, shiftKey, bubbles: true, cancelable: true }));
+}
+
 const help = document.getElementById("plet-help");
 const keys = {
   "/": () => (document.getElementById("plet-q") ?? document.querySelector('input[name="log_q"]'))?.focus(),
@@ -283,6 +309,7 @@ function onKey(event) {
 document.addEventListener("click", (event) => {
   const button = event.target.closest?.(".plet-copy");
   if (button) onCopy(button);
+  else onRow(event);
 });
 document.addEventListener("keydown", onKey);
 document.addEventListener("visibilitychange", () => {
