@@ -11,6 +11,7 @@ command `celery plet doctor` shows them; whoever else wants one of these facts c
 | `journal` | who ships, what is behind, what was lost on the way |
 | `storefacts` | the store: reachable, schema, size, refused events, hosts |
 | `celeryconf` | Celery's settings that lose runs, results or progress |
+| `promising` | promises of `plet_objectives` that no task stands behind |
 | `versions` | Python and the packages that matter |
 | `examination` | all of it |
 """

@@ -14,7 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
-from plet_celery.doctor import celeryconf, folders, journal, storefacts, versions
+from plet_celery.declarations import unmatched
+from plet_celery.doctor import celeryconf, folders, journal, promising, storefacts, versions
 from plet_celery.doctor.finding import Finding, Level
 from plet_celery.doctor.gathering import Facts, Step, Trouble, gather
 from plet_celery.errors import StoreError
@@ -200,6 +201,9 @@ def _of_conf(subject: Subject, conf: celeryconf.Conf, facts: Facts) -> Iterator[
     settings = subject.places.settings
     longest = facts.get("store.longest", dict) or {}
     yield from celeryconf.decide_conf(conf, longest=longest, retention=settings.retention_days * DAY)
+    if not conf.broken_import:
+        # What could not be imported would be missed here for the wrong reason.
+        yield from promising.decide_unmatched(unmatched(subject.app, settings), subject.app.tasks)
     dialect = subject.places.database_url.partition("://")[0].partition("+")[0]
     yield versions.decide_versions(versions.versions(dialect), dialect=dialect)
     yield versions.decide_flower(missing_hooks())

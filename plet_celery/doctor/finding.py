@@ -38,8 +38,3 @@ class Finding:
 def worst(findings: Iterable[Finding]) -> Level:
     """Return the highest level; OK of none."""
     return max((one.level for one in findings), default=Level.OK)
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """Return `1 segment`, `12 segments`."""
-    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from plet_celery import presence
-from plet_celery.doctor.finding import Finding, Level, counted
+from plet_celery.doctor.finding import Finding, Level
 from plet_celery.election import ShipLock
 from plet_celery.journal_keeping import QUARANTINE_NAME, is_written, list_journal
 from plet_celery.journal_place import JournalInfo, read_journal
 from plet_celery.journal_reader import Reader
-from plet_celery.terminal.text import size, span
+from plet_celery.terminal.text import counted, size, span
 
 _BATCH: Final = 5000
 _BATCH_BYTES: Final = 4 << 20
@@ -304,13 +304,13 @@ def _unserved(found: Server, *, mode: str, prefix: str) -> Finding:
         text, level, fix = f"nobody serves, and nobody writes{last}", Level.OK, ""
     elif mode == "external":
         text, level = (
-            f"nobody serves, and {counted(found.writers, 'process', 'processes')} may write{last}",
+            f"nobody serves, and {counted(found.writers, 'process')} may write{last}",
             Level.ERROR,
         )
         fix = f"start {prefix} ship (plet_shipper is 'external')"
     else:
         text, level = (
-            f"nobody serves, and {counted(found.writers, 'process', 'processes')} may write{last}",
+            f"nobody serves, and {counted(found.writers, 'process')} may write{last}",
             Level.WARNING,
         )
         fix = "a worker spawns a shipper within 2 s; producers alone do not: start a worker"

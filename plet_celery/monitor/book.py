@@ -5,6 +5,7 @@ Both show the same, because both ask here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -89,6 +90,16 @@ class Entry:
         """What is, against what was promised: `last success 26 h ago, expected every 24 h + 1 h grace`."""
         doc = self.alert.doc
         return f"{doc.value}, expected {doc.limit}" if doc.value and doc.limit else doc.value or doc.limit
+
+    @property
+    def involved(self) -> int:
+        """How many runs are involved; 0 where `value` says the number, or no run is named.
+
+        Without a run named, what is counted may be something else: due times, messages.
+        """
+        doc = self.alert.doc
+        is_said = str(doc.count) in re.findall(r"\d+", doc.value.replace(",", ""))
+        return doc.count if doc.runs and not is_said else 0
 
 
 @dataclass(frozen=True)
@@ -216,7 +227,7 @@ def is_late(passed: LastPass, interval: float) -> bool:
     Args:
         interval: seconds between two passes, as they are set.
     """
-    return passed.age is None or passed.age > late_after(interval)
+    return passed.lag is None or passed.lag > late_after(interval)
 
 
 def word_of(one: Sent) -> Word:

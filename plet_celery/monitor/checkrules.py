@@ -19,6 +19,7 @@ QUEUE: Final = "queue"
 WORKERS: Final = "workers"
 SHIPPER: Final = "shipper"
 MONITOR: Final = "monitor"
+CHANNEL: Final = "channel"
 _VERDICTS: Final = {
     Level.OK: Verdict.KEPT,
     Level.WARNING: Verdict.BROKEN,
@@ -86,7 +87,11 @@ def _judged(
 
 
 def _title(rule: Rule, one: CheckResult) -> str:
-    return f"the check of {one.name} fails" if rule.name.startswith(f"{CHECK}:") else rule.title
+    if not rule.name.startswith(f"{CHECK}:"):
+        return rule.title
+    if one.name == CHANNEL and one.subject:
+        return f"channel {one.subject} fails"
+    return f"the check of {one.name} fails"
 
 
 def _queue(one: CheckResult, book: Rulebook, *, no_worker: bool) -> list[Judgement]:
@@ -102,7 +107,7 @@ def _queue(one: CheckResult, book: Rulebook, *, no_worker: bool) -> list[Judgeme
         check = Verdict.NO_DATA if no_worker else None
     elif messages > limit:
         deep = Verdict.BROKEN
-    elif one.level is Level.WARNING and one.values.get("oldest_wait"):
+    elif one.level is Level.WARNING and one.values.get("is_late"):
         # Runs that wait for too long are too many for their workers, however few they are.
         deep, words["limit"] = Verdict.BROKEN, one.expectation
     else:

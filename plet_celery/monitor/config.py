@@ -34,7 +34,8 @@ class MonitorConfig:
     database_url: str = field(repr=False)
     """With its password: not for printing."""
     celery: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    objectives: Sequence[Mapping[str, Any]] = ()
+    objectives: Sequence[Mapping[str, Any]] | None = None
+    """None: they are not known here, which is not to say that there are none."""
 
     @property
     def is_on(self) -> bool:
@@ -66,7 +67,7 @@ class MonitorConfig:
             journal=base.journal,
             database_url=base.database_url,
             celery=dict(document.get("celery") or {}),
-            objectives=tuple(document.get("objectives") or ()),
+            objectives=document.get("objectives"),
         )
 
 

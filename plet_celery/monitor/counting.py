@@ -31,6 +31,11 @@ def count_ends(
     return _Counter(connection, tables, promises, now).counts()
 
 
+def last_pass(promises: Sequence[Promise]) -> float:
+    """Return about when the last pass was: some row is written in nearly each."""
+    return max((one.memory.kept_at or 0.0 for one in promises), default=0.0)
+
+
 class _Counter:
     """Counts for one pass."""
 
@@ -41,8 +46,7 @@ class _Counter:
         self._tables = tables
         self._promises = promises
         self._now = now
-        self._last = max((one.memory.kept_at or 0.0 for one in promises), default=0.0)
-        """About when the last pass was; some row is written in nearly each."""
+        self._last = last_pass(promises)
         self.found: dict[str, Any] = {}
 
     def counts(self) -> dict[str, Any]:

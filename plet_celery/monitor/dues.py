@@ -13,7 +13,8 @@ from typing import Final
 
 from plet_celery.monitor.schedule import Calendar
 from plet_celery.objectives import FinishBy, Freshness, Objective, StartBy, as_seconds
-from plet_celery.store.evidence import Ended, Happened
+from plet_celery.store.canvases import Happened
+from plet_celery.store.evidence import Ended
 from plet_celery.store.promiserows import Due
 
 AT_ONCE_MAX: Final = 100
@@ -60,7 +61,15 @@ def window_at(objective: Objective, due: float) -> Window:
     assert calendar is not None
     following = _next(calendar, due)
     if isinstance(objective, (StartBy, FinishBy)):
-        return Window(due_at=due, deadline=due, since=due - as_seconds(objective.within), until=following)
+        since = due - as_seconds(objective.within)
+        # Before a shorter day, or with a longer `within`, that reaches behind the time before this one.
+        before = calendar.previous(due - 0.001)
+        return Window(
+            due_at=due,
+            deadline=due,
+            since=max(since, before) if before is not None else since,
+            until=following,
+        )
     assert isinstance(objective, Freshness)
     return Window(
         due_at=due,

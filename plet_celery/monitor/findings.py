@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple
 
 from plet_celery.monitor.dues import Asked, calendar_of
 from plet_celery.monitor.schedule import clock
-from plet_celery.monitor.snapshot import Snapshot, begun_at
-from plet_celery.monitor.wording import counted, share, span
+from plet_celery.monitor.snapshot import Snapshot
+from plet_celery.monitor.wording import share, span
 from plet_celery.objectives import (
     P95,
     FinishBy,
@@ -19,9 +19,11 @@ from plet_celery.objectives import (
     SuccessRate,
     as_seconds,
 )
-from plet_celery.store.evidence import COUNT_MAX, Ended, OpenCanvas, OpenRun
+from plet_celery.store.canvases import OpenCanvas
+from plet_celery.store.evidence import COUNT_MAX, Ended, LateRun, OpenRun
 from plet_celery.store.promiserows import Promise
 from plet_celery.store.tallies import NOTHING
+from plet_celery.terminal.text import counted
 from plet_celery.watchfacts import Verdict
 
 BLIND_AFTER: Final = 120.0
@@ -69,7 +71,12 @@ def _max_wait(one: Promise, objective: MaxWait, snapshot: Snapshot, now: float) 
     limit = as_seconds(objective.seconds)
     waiting = [run for run in snapshot.open.get(one.task, ()) if run.state == "queued"]
     begun = {run.id: max(run.queued_at or run.created_at, run.not_before or 0.0) for run in waiting}
-    return _of_open(one, snapshot, now, waiting, begun, limit, "waits for")
+    found = _of_open(one, snapshot, now, waiting, begun, limit, "waits for")
+    is_cut = (one.task, "queued") in snapshot.more
+    if found.verdict is Verdict.KEPT and is_cut and any(begun[run.id] > now + run.ahead for run in waiting):
+        # The oldest wait longest, but for those whose time has not come: they hide whoever comes behind.
+        return Finding(Verdict.NO_DATA, "more wait than are looked at, behind some that must not begin yet")
+    return found
 
 
 def _max_runtime(one: Promise, objective: MaxRuntime, snapshot: Snapshot, now: float) -> Finding:
@@ -125,9 +132,11 @@ def _of_open(
             late.append(_Late(since, over, run.id, run.tenant))
         else:
             unknown += 1
-    ended = snapshot.late.get(one.id, 0)
-    if late or ended:
-        return _late(late, ended, max(len(late), snapshot.waiting.get(one.id, 0)), limit, verb, noun, now)
+    named, is_wait = snapshot.late_runs.get(one.id, ()), verb == "waits for"
+    # When it ends, whoever was told that a run waits for too long need not hear it once more.
+    before = _Before(len(named) if is_wait else snapshot.late.get(one.id, 0), named, is_wait)
+    if late or before.number:
+        return _late(late, before, max(len(late), snapshot.waiting.get(one.id, 0)), limit, verb, noun, now)
     if unknown or blind:
         return Finding(Verdict.NO_DATA, _silence(snapshot, now, unknown, noun), number=unknown, noun=noun)
     if not runs and one.task not in snapshot.known:
@@ -140,24 +149,41 @@ def _of_open(
     return Finding(Verdict.KEPT, f"the longest {verb} {span(longest)}")
 
 
+class _Before(NamedTuple):
+    """Runs that have started, or ended, late since the last look."""
+
+    number: int
+    runs: Sequence[LateRun]
+    is_wait: bool
+
+    def said(self, noun: str) -> str:
+        """Return what is said of them."""
+        longest = max((run.took for run in self.runs), default=None)
+        after = f", after {span(longest)}" if longest is not None else ""
+        did = "started" if self.is_wait else "ended"
+        return f"{counted(self.number, noun)} {did} late since the last look{after}"
+
+
 def _late(
-    late: list[_Late], ended: int, count: int, limit: float, verb: str, noun: str, now: float
+    late: list[_Late], before: _Before, count: int, limit: float, verb: str, noun: str, now: float
 ) -> Finding:
     late.sort()
     parts = []
     if late:
         more = "+" if count >= COUNT_MAX else ""
         parts.append(f"{counted(count, noun)}{more} late, the longest {verb} {span(late[0].over + limit)}")
-    if ended:
-        parts.append(f"{counted(ended, noun)} ended late since the last look")
+    if before.number:
+        parts.append(before.said(noun))
+    since = [run.since for run in late] + [run.at - run.took + limit for run in before.runs]
     return Finding(
         Verdict.BROKEN,
         "; ".join(parts),
-        since=late[0].since if late else now,
-        runs=tuple(run.run for run in late),
-        number=count + ended,
+        # A host's clock may be ahead.
+        since=min([now, *since]),
+        runs=tuple(dict.fromkeys([*(run.run for run in late), *(run.run for run in before.runs)])),
+        number=count + before.number,
         noun=noun,
-        tenants=frozenset(run.tenant for run in late),
+        tenants=frozenset([*(run.tenant for run in late), *(run.tenant for run in before.runs)]),
     )
 
 
@@ -195,7 +221,7 @@ def _freshness(one: Promise, objective: Freshness, snapshot: Snapshot, now: floa
         return _of_calendar(one, objective, snapshot, now)
     every, grace = as_seconds(objective.every), as_seconds(objective.grace)
     success = _newest(one, snapshot.ends.get(one.id, ()))
-    base = success.at if success is not None else begun_at(one)
+    base = success.at if success is not None else one.begun_at
     deadline = base + every + grace
     value = _last(one, success, now)
     if now > deadline:
@@ -216,8 +242,8 @@ def _of_calendar(
     success = _newest(one, came)
     since = newest.window.due_at if newest is not None else now
     if any(each.happened is not None and each.window.due_at >= since for each in asked):
-        return Finding(Verdict.KEPT, _met(objective, asked, since, now), success=success)
-    if newest is None or newest.window.due_at <= begun_at(one):
+        return Finding(Verdict.KEPT, _met(one, asked, since), success=success)
+    if newest is None or newest.window.due_at <= one.begun_at:
         return Finding(Verdict.NO_DATA, "nothing was due yet since it is promised", success=success)
     if _is_excused(snapshot, newest.window.deadline, now):
         return Finding(Verdict.NO_DATA, _silence(snapshot, now, 0, "run"), success=success)
@@ -259,7 +285,7 @@ def _missed(one: Promise, newest: Asked, success: Ended | None) -> int:
     """Return how many times have passed since the last success, up to 1,000."""
     calendar = calendar_of(one.objective)
     assert calendar is not None
-    after = max(begun_at(one), success.at if success is not None else 0.0)
+    after = max(one.begun_at, success.at if success is not None else 0.0)
     return max(1, len(calendar.between(after, newest.window.due_at, limit=COUNT_MAX)))
 
 
@@ -269,13 +295,15 @@ def _open_of(one: Promise, snapshot: Snapshot) -> list[OpenRun]:
     return list(snapshot.open.get(one.task, ()))
 
 
-def _met(objective: StartBy | FinishBy | Freshness, asked: Sequence[Asked], since: float, now: float) -> str:
+def _met(one: Promise, asked: Sequence[Asked], since: float) -> str:
     met = [each for each in asked if each.happened is not None and each.window.due_at >= since]
     found = met[-1].happened
     assert found is not None
-    late = found.at - met[-1].window.deadline
-    verb = "started" if isinstance(objective, StartBy) else "succeeded"
-    at = clock(found.at, objective.zone)
+    window = met[-1].window
+    # What was due before it was promised is no time to be late by.
+    late = found.at - window.deadline if window.due_at > one.begun_at else 0.0
+    verb = "started" if isinstance(one.objective, StartBy) else "succeeded"
+    at = clock(found.at, getattr(one.objective, "zone", ""))
     return f"{verb} {at:%a %H:%M}" + (f", {span(late)} late" if late > 0 else "")
 
 
@@ -286,7 +314,7 @@ def _newest(one: Promise, came: Sequence[Ended]) -> Ended | None:
 
 def _last(one: Promise, success: Ended | None, now: float) -> str:
     if success is None:
-        return f"no success since it is promised, {span(now - begun_at(one))} ago"
+        return f"no success since it is promised, {span(now - one.begun_at)} ago"
     return f"last success {span(now - success.at)} ago"
 
 

@@ -14,7 +14,7 @@ from plet_celery.monitor.outlook import outlook
 from plet_celery.monitor.schedule import Calendar
 from plet_celery.objectives import Declared, FinishBy, MaxRuntime, MaxWait, Objective, StartBy
 from plet_celery.store import Store, queries
-from plet_celery.store.probing import Older
+from plet_celery.store.filters import Older
 from plet_celery.store.records import Run
 
 COUNT_MAX: Final = 500

@@ -246,8 +246,9 @@ class _Episode:
             limit=said.limit,
             affected=said.affected,
             advice=said.advice,
-            since=said.since,
-            runs=said.runs,
+            since=_earlier(self._alert.doc.since, said.since),
+            # A pass that cannot name them has not heard that they were others.
+            runs=said.runs or self._alert.doc.runs,
             count=said.count,
             pending_for=said.pending_for,
             keep_firing_for=said.keep_firing_for,
@@ -267,6 +268,11 @@ class _Episode:
 
     def _note(self, **fields: Any) -> None:
         self._alert = replace(self._alert, doc=replace(self._alert.doc, **fields))
+
+
+def _earlier(before: float | None, said: float | None) -> float | None:
+    """Return since when an episode has gone on: what is broken now may have begun after what was before."""
+    return min((one for one in (before, said) if one is not None), default=None)
 
 
 def _begun(judgement: Judgement, alert_id: str, now: float, recent: Sequence[float]) -> Alert:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 from sqlalchemy.engine import URL
 
+from plet_celery.monitor.channelsecrets import channel_secrets
 from plet_celery.redaction import Redactor
 from plet_celery.settings import Settings
 
+_OF_CHANNELS: Final = frozenset({"channel_secret_urls", "channel_secret_keys", "ping_secret_url"})
+
 
 def masking(settings: Settings, store_url: URL, conf: Any) -> Callable[[str], str]:
-    """Return a function that gives a text without passwords of the store, the broker, the result backend.
+    """Return a function that gives a text without the project's secrets.
+
+    These are passwords of the store, the broker and the result backend, and all of the secret settings.
 
     Args:
         conf: an app's, asked by attribute: what the environment says of its broker is no key of it.
@@ -24,7 +29,8 @@ def masking(settings: Settings, store_url: URL, conf: Any) -> Callable[[str], st
         given = getattr(conf, name, None)
         for url in given if isinstance(given, list | tuple) else str(given or "").split(";"):
             values += _passwords(str(url))
-    for field in type(settings).model_fields:
+    values += channel_secrets(settings)
+    for field in type(settings).model_fields.keys() - _OF_CHANNELS:
         value = getattr(settings, field)
         for one in value if isinstance(value, tuple) else (value,):
             if isinstance(one, SecretStr):

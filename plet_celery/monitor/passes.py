@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 LEASE_MAX: Final = 30.0
 LEASE_MIN: Final = 8.0
 """Whoever passes holds the lease for so many seconds without a sign of life."""
+ENTRIES: Final = "entries"
+"""In a summary: when entries of timetables were first and last seen."""
 _SHARE: Final = 0.6
 """Of a lease, what checks and deliveries may take."""
 
@@ -72,6 +74,8 @@ class Steps:
     """`(now, seconds)`: send what waits."""
     ping: Callable[[bool], object]
     """`(complete)`: the dead man's switch."""
+    noted: Callable[[], Mapping[str, Any]] = dict
+    """What else the next pass has to know, plain JSON; what is not noted stays as it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +210,7 @@ class _Pass:
             "delivered": sent.delivered,
             "undelivered": sent.failed,
             "dropped": sent.dropped,
+            **steps.noted(),
         }
 
     def _step(self, name: str, nothing: _Found, act: Callable[[], _Found]) -> _Found:
@@ -258,7 +263,7 @@ class _Pass:
 
     def _summary(self, before: Mapping[str, Any]) -> dict[str, Any]:
         """Return what is kept of this pass; when beat asked last, and a pass had the app, is carried on."""
-        known = {name: before.get(name) for name in ("beat_at", "app_at")}
+        known = {name: before.get(name) for name in ("beat_at", "app_at", ENTRIES)}
         if self._caller.kind == "beat":
             known["beat_at"] = self._now
         if self._caller.has_app:

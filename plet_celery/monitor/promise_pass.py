@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from sqlalchemy.engine import Connection
 
@@ -25,6 +25,7 @@ def announce(
     now: float,
     has_app: bool,
     app: str = "",
+    tasks: Collection[str] | None = None,
     fence: Fence | None = None,
 ) -> None:
     """Keep the promises that the caller knows of; most passes have nothing to write.
@@ -32,12 +33,13 @@ def announce(
     Args:
         has_app: the caller is the app itself: what it does not declare, it promises no more.
         app: its name, `Celery.main`.
+        tasks: those that the app has in this process; None: all there are. Of others it cannot tell.
     """
     mine = list(declared)
     limits = {one.id: promised(one.objective) for one in mine}
     with store.reading() as connection:
         found = promiserows.declarations(
-            connection, store.tables, mine, now=now, limits=limits, has_app=has_app, app=app
+            connection, store.tables, mine, now=now, limits=limits, has_app=has_app, app=app, tasks=tasks
         )
     if found:
         with store.writing() as connection:

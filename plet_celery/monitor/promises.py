@@ -7,6 +7,7 @@ No data is never kept: what nobody was heard of about is `no_data`, unless it is
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,8 +17,8 @@ from plet_celery.monitor import dues
 from plet_celery.monitor.findings import Finding, finding_of
 from plet_celery.monitor.outlook import Outlook as Outlook
 from plet_celery.monitor.outlook import outlook as outlook
-from plet_celery.monitor.snapshot import Snapshot, begun_at, watched_from
-from plet_celery.monitor.wording import counted, promised
+from plet_celery.monitor.snapshot import BRIEF_AGAIN, Snapshot, watched_from
+from plet_celery.monitor.wording import promised
 from plet_celery.objectives import (
     P95,
     Freshness,
@@ -28,6 +29,7 @@ from plet_celery.objectives import (
 from plet_celery.store.evidence import NEWEST_MAX, Ended
 from plet_celery.store.promiserows import Due, Kept, Memory, Promise
 from plet_celery.store.tallies import HOUR, NOTHING, Tally, hour_of
+from plet_celery.terminal.text import counted
 from plet_celery.watchfacts import Judgement, Severity, Verdict
 
 RUNS_MAX: Final = 20
@@ -84,10 +86,10 @@ def assess(snapshot: Snapshot, *, now: float) -> Assessment:
         judgements.append(_judgement(one, finding))
         mine = _decided(one, snapshot, now)
         decided += mine
-        memory = _memory(one, snapshot, finding, now)
+        memory = _memory(one, snapshot, finding, mine, now)
         state, since = finding.verdict.value, one.since
         if state != one.state:
-            since = finding.since if finding.since is not None and finding.since > begun_at(one) else now
+            since = finding.since if finding.since is not None and finding.since > one.begun_at else now
         is_changed = (state, since, memory) != (one.state, one.since, one.memory)
         is_told = state != one.state or finding.verdict is Verdict.BROKEN or bool(mine)
         if (is_changed and (is_told or _has_to_be_kept(one.memory, memory, now))) or _is_old(one, now):
@@ -169,15 +171,15 @@ def _begun(one: Promise, ends: tuple[Ended, ...], watched: float) -> float:
     if len(ends) >= NEWEST_MAX and ends[0].at > watched:
         return ends[0].at
     success = one.memory.success
-    return success[0] if success is not None else begun_at(one)
+    return success[0] if success is not None else one.begun_at
 
 
-def _memory(one: Promise, snapshot: Snapshot, finding: Finding, now: float) -> Memory:
+def _memory(one: Promise, snapshot: Snapshot, finding: Finding, decided: list[Due], now: float) -> Memory:
     objective = one.objective
     changes: dict[str, object] = {"value": finding.value}
     watched = snapshot.watched.get(one.id)
     if isinstance(objective, Freshness) and not isinstance(objective.every, str):
-        watched = max(watched_from(one), now - as_seconds(objective.grace))
+        watched = _watched_intervals(one, objective, decided, now)
     if watched is not None:
         changes["watched"] = watched
     met = [each for each in snapshot.windows.get(one.id, ()) if each.happened is not None]
@@ -193,7 +195,17 @@ def _memory(one: Promise, snapshot: Snapshot, finding: Finding, now: float) -> M
         changes["good"], changes["bad"] = tally
     if isinstance(objective, MaxRuntime) and objective.scope == "canvas":
         changes["canvases"] = _deadlines(one, objective, snapshot)
+        changes["counted"], changes["looked"] = _looked(one, snapshot)
     return msgspec.structs.replace(one.memory, **changes)
+
+
+def _watched_intervals(one: Promise, objective: Freshness, decided: list[Due], now: float) -> float:
+    start = watched_from(one)
+    fresh = [due.at for due in decided if due.at >= start]
+    if len(fresh) >= dues.AT_ONCE_MAX:
+        # Those behind the last one have their turn in the next pass.
+        return math.nextafter(max(fresh), math.inf)
+    return max(start, now - as_seconds(objective.grace))
 
 
 def _is_old(one: Promise, now: float) -> bool:
@@ -204,7 +216,8 @@ def _is_old(one: Promise, now: float) -> bool:
 
 def _has_to_be_kept(before: Memory, memory: Memory, now: float) -> bool:
     """Tell whether the next pass needs it, or readers have not seen it for a while."""
-    is_needed = (memory.filled, memory.canvases) != (before.filled, before.canvases)
+    needed = (memory.filled, memory.canvases, memory.counted)
+    is_needed = needed != (before.filled, before.canvases, before.counted)
     return is_needed or before.kept_at is None or now - before.kept_at >= KEPT_EVERY
 
 
@@ -216,13 +229,27 @@ def _deadlines(one: Promise, objective: MaxRuntime, snapshot: Snapshot) -> dict[
     }
 
 
+def _looked(one: Promise, snapshot: Snapshot) -> tuple[dict[str, float], float | None]:
+    """Return the canvases that were counted and may be seen again, and up to when all were seen."""
+    looked = snapshot.looked.get(one.id, one.memory.looked)
+    found = one.memory.counted | {canvas.key: canvas.created_at for canvas in snapshot.brief.get(one.id, ())}
+    # Those were created at that time or before.
+    found |= {key: snapshot.at for key, _ in snapshot.done.get(one.id, ())}
+    again = (looked or 0.0) - BRIEF_AGAIN
+    return {key: at for key, at in found.items() if at >= again}, looked
+
+
 def _canvas_tallies(
     one: Promise, snapshot: Snapshot, extra: dict[tuple[int, str], Tally]
 ) -> dict[tuple[int, str], Tally]:
     found: dict[tuple[int, str], Tally] = {}
-    for key, end in snapshot.done.get(one.id, ()):
+    ends = [(end, one.memory.canvases.get(key, end)) for key, end in snapshot.done.get(one.id, ())]
+    if isinstance(one.objective, MaxRuntime):
+        limit = as_seconds(one.objective.seconds)
+        ends += [(each.ended_at, each.begun_at + limit) for each in snapshot.brief.get(one.id, ())]
+    for end, deadline in ends:
         place = (hour_of(end), one.id)
-        is_good = end <= one.memory.canvases.get(key, end)
+        is_good = end <= deadline
         before = found.get(place, extra.get(place, snapshot.counted.get(place, NOTHING)))
         found[place] = before.plus(Tally(int(is_good), int(not is_good)))
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,14 +14,13 @@ from plet_celery.monitor.channels.notify import NotifyChannel
 from plet_celery.monitor.channels.request import Rules
 from plet_celery.monitor.channels.signals import SignalsChannel
 from plet_celery.monitor.channels.webhook import WebhookChannel
+from plet_celery.monitor.channelsecrets import channel_secrets
 from plet_celery.redaction import Redactor
 from plet_celery.settings import Settings
 from plet_celery.settings_channels import BUILT_IN, ChannelSettings, named_secrets
 from plet_celery.watchfacts import Alert, Change, Route, Severity
 
 NEEDS_APP: Final = frozenset({"call", "signals"})
-_SEPARATORS: Final = re.compile(r"[/?&=:@#]")
-_TOKEN_MIN: Final = 8
 _ENDS: Final = frozenset({"resolved", "ended"})
 
 Router = Callable[[Alert, Change], Sequence[Route]]
@@ -87,24 +85,17 @@ def channels_of(settings: Settings, *, app: Any = None) -> Channels:
     }
     return Channels(
         by_name=made,
-        redactor=_redactor(settings, list(urls.values()), [key for found in keys.values() for key in found]),
+        redactor=_redactor(settings),
         pages_url=settings.pages_url,
         disable_after=settings.channel_disable_after,
         stale_after=settings.channel_stale_after,
     )
 
 
-def _redactor(settings: Settings, urls: list[str], keys: list[str]) -> Redactor:
+def _redactor(settings: Settings) -> Redactor:
     """Return what knows every secret of the channels: an error, or a rule's words, may repeat one."""
     values = [secret.get_secret_value() for secret in settings.redact_values_secret]
-    if settings.ping_secret_url is not None:
-        urls = [*urls, settings.ping_secret_url.get_secret_value()]
-    # Of an address a part alone may be repeated: a token shows by its length and a digit in it.
-    parts = [part for url in urls for part in _SEPARATORS.split(url.partition("://")[2])]
-    tokens = [
-        part for part in parts if len(part) >= _TOKEN_MIN and re.search(r"\d", part) and "." not in part
-    ]
-    return Redactor(settings.redact_names, [*values, *urls, *tokens, *keys])
+    return Redactor(settings.redact_names, [*values, *channel_secrets(settings)])
 
 
 def _made(name: str, channel: ChannelSettings, url: str, keys: tuple[str, ...], app: Any) -> Channel:

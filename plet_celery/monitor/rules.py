@@ -8,8 +8,9 @@ fail in the same way are one. What health checks found is `checkrules.py`'s subj
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from plet_celery.rulebook import Rule, Rulebook
 from plet_celery.store.rates import Loss, Losses, host_label
 from plet_celery.store.records import HostStatus, Run
 from plet_celery.store.rollups import BUCKET_SECONDS
-from plet_celery.terminal.text import span
+from plet_celery.terminal.text import counted, span
 from plet_celery.watchfacts import AlertState, Judgement, Severity, Verdict
 
 FAILED: Final = ("failed", "rejected")
@@ -33,6 +34,7 @@ SHARED_BY: Final = 3
 _CAUSE: Final = "cause: "
 _CAUSE_MAX: Final = 120
 _NAMED: Final = 5
+_RUNS: Final = "celery -A proj plet runs"
 # What differs between two failures of one kind: numbers, ids, addresses.
 _VARIES: Final = re.compile(r"0x[0-9a-f]+|[0-9a-f]{8,}(?:-[0-9a-f]{4,})*|\d+", re.IGNORECASE)
 
@@ -53,13 +55,19 @@ class Facts:
 def judge(facts: Facts, book: Rulebook, *, now: float) -> list[Judgement]:
     """Return what the rules on rates and losses say, also of open alerts whose cause has gone."""
     found = [
-        *_rates(facts, _rule(book, "failure_rate"), FAILED, "fail"),
-        *_rates(facts, _rule(book, "timeout_rate"), TIMED_OUT, "hit their time limit"),
+        *_rates(facts, _rule(book, "failure_rate"), FAILED, "fail", "its failed runs"),
+        *_rates(
+            facts,
+            _rule(book, "timeout_rate"),
+            TIMED_OUT,
+            "hit their time limit",
+            "what hit its time limit",
+        ),
         *_losses(facts, book, now),
         *_hosts(facts, _rule(book, "host_lost"), now),
     ]
-    counted = [_rule(book, name) for name in ("run_lost", "killer_task", "host_lost")]
-    return [*found, *_over(facts, found, [rule for rule in counted if rule.is_on])]
+    tallied = [_rule(book, name) for name in ("run_lost", "killer_task", "host_lost")]
+    return [*found, *_over(facts, found, [rule for rule in tallied if rule.is_on])]
 
 
 def said(rule: Rule, subject: str, verdict: Verdict, **words: Any) -> Judgement:
@@ -126,26 +134,26 @@ def grouped(
     return list(found.values())
 
 
-def _rates(facts: Facts, rule: Rule, states: Collection[str], what: str) -> Iterable[Judgement]:
+def _rates(facts: Facts, rule: Rule, states: Sequence[str], what: str, seen: str) -> Iterable[Judgement]:
     if not rule.is_on:
         return
-    counted = []
+    rates = []
     for task, by_state in facts.ends.get(rule.name, {}).items():
         total = sum(count for state, count in by_state.items() if state in _ENDED)
         bad = sum(by_state.get(state, 0) for state in states)
         if total >= (rule.minimum or 1):
-            counted.append((-bad, task, total))
-    for negative, task, total in sorted(counted)[:TASKS_MAX]:
+            rates.append((-bad, task, total))
+    for negative, task, total in sorted(rates)[:TASKS_MAX]:
         share = -negative / total
         verdict = Verdict.BROKEN if share > (rule.threshold or 0.0) else Verdict.KEPT
         yield said(
             rule,
             task,
             verdict,
-            value=f"{_percent(share)} of {total} runs in {_lasting(rule)} {what} ({-negative})",
+            value=f"{_percent(share)} of {counted(total, 'run')} in {_lasting(rule)} {what} ({-negative})",
             limit=f"at most {_percent(rule.threshold or 0.0)}",
             affected=f"who calls {task}",
-            advice=f"see its failed runs, the newest first: plet runs --task {task}",
+            advice=f"see {seen}, the newest first: {_RUNS} --task {shlex.quote(task)} --state {states[0]}",
             task=task,
             count=-negative,
         )
@@ -233,7 +241,7 @@ def _hosts(facts: Facts, rule: Rule, now: float) -> Iterable[Judgement]:
         ago = span(max(0.0, now - since), whole=True) if since is not None else "long"
         # Its runs are given up and told of: after a while nothing more can be learned of it.
         is_over = host.lost_at is not None and now - host.lost_at > (rule.window or 0.0)
-        with_it = f", {gone.attempts} runs were lost with it" if gone is not None and gone.attempts else ""
+        with_it = f", {_lost_with(gone.attempts)}" if gone is not None and gone.attempts else ""
         yield said(
             rule,
             host_label(host),
@@ -264,7 +272,7 @@ def _together(subject: str, some: Sequence[Judgement]) -> Judgement:
         model,
         subject=subject,
         title="several tasks fail in the same way",
-        value=f"{count} runs of {len(some)} tasks: {_listed(tasks)}",
+        value=f"{counted(count, 'run')} of {counted(len(some), 'task')}: {_listed(tasks)}",
         affected=f"who calls {_listed(tasks)}",
         advice="they fail in the same way: look for what they share",
         task=None,
@@ -295,6 +303,10 @@ def _listed(tasks: Counter[str]) -> str:
     names = [task or "unknown" for task, _ in tasks.most_common(_NAMED)]
     more = f" and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else ""
     return f"{', '.join(names)}{more}"
+
+
+def _lost_with(count: int) -> str:
+    return f"{counted(count, 'run')} {'was' if count == 1 else 'were'} lost with it"
 
 
 def _lasting(rule: Rule) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from plet_celery.monitor import checkrules, missed, rules
@@ -28,7 +27,8 @@ def rule(
     book: Rulebook,
     now: float,
     timetable: Sequence[Mapping[str, Any]] = (),
-    sampled: Collection[str] = (),
+    is_whole: Callable[[str], bool] = lambda task: True,
+    known: missed.Known | None = None,
 ) -> list[Judgement]:
     """Return what the rules say of checks, rates, losses and schedules.
 
@@ -36,7 +36,8 @@ def rule(
         results: the answers of this pass's health checks.
         now: the pass's time, seconds since the epoch.
         timetable: the app's periodic tasks, as `timetables.timetable_of` gives them.
-        sampled: patterns of tasks of whose runs only a share is recorded (`plet_sample`).
+        is_whole: tells of a task's name whether all its runs are recorded; of others none is missed.
+        known: since when there is each entry of the timetable, see `missed.known_entries`.
 
     Raises:
         StoreUnavailable: the database is down, locked, or takes too long.
@@ -51,7 +52,7 @@ def rule(
     return [
         *rules.grouped(failing, causes, facts.open),
         *rest,
-        *_missed(store, timetable, sampled, book, now),
+        *_missed(store, timetable, is_whole, known, book, now),
         *checkrules.judge(results, book, open_alerts=facts.open, silent_journals=silent),
     ]
 
@@ -77,13 +78,13 @@ def _with_runs(store: Store, judgements: list[Judgement]) -> tuple[list[Judgemen
 def _missed(
     store: Store,
     timetable: Sequence[Mapping[str, Any]],
-    sampled: Collection[str],
+    is_whole: Callable[[str], bool],
+    known: missed.Known | None,
     book: Rulebook,
     now: float,
 ) -> list[Judgement]:
-    tasks = {str(entry["task"]) for entry in timetable}
-    whole = [task for task in tasks if not any(fnmatch.fnmatchcase(task, one) for one in sampled)]
-    return missed.judge(timetable, rates.newest_runs(store, sorted(whole)), book, now=now)
+    whole = sorted(filter(is_whole, {str(entry["task"]) for entry in timetable}))
+    return missed.judge(timetable, rates.newest_runs(store, whole), book, now=now, known=known)
 
 
 def _facts(store: Store, book: Rulebook, now: float) -> rules.Facts:

@@ -60,5 +60,6 @@ def bounded(send: Callable[[], str], seconds: float) -> tuple[bool, str]:
 def _words(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as another:  # a user's class may fail at that, too
+    # A user's class may fail at that, too, also by a SystemExit; no interrupt comes into this thread.
+    except BaseException as another:
         return type(another).__name__

@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy.engine import Connection
 
 from plet_celery.monitor import dues
-from plet_celery.monitor.counting import count_ends
+from plet_celery.monitor.counting import count_ends, last_pass
 from plet_celery.monitor.dues import Asked, Window
 from plet_celery.objectives import (
     FinishBy,
@@ -24,14 +24,19 @@ from plet_celery.objectives import (
     StartBy,
     as_seconds,
 )
-from plet_celery.store import evidence, promiserows, tallies
+from plet_celery.store import canvases, evidence, promiserows, tallies
+from plet_celery.store.canvases import EndedCanvas, Happened, OpenCanvas
 from plet_celery.store.columns import TASK_MAX, asked
-from plet_celery.store.evidence import Ended, Happened, OpenCanvas, OpenRun, OpenRuns
+from plet_celery.store.evidence import Ended, LateRun, OpenRun, OpenRuns
 from plet_celery.store.promiserows import Due, Promise
 from plet_celery.store.schema import Tables
 from plet_celery.store.store import Store
 from plet_celery.store.tallies import Tally
 
+BRIEF_AGAIN: Final = 120.0
+"""So far back canvases are looked for again: a host may tell late, and its clock be wrong a little."""
+BRIEF_MAX: Final = 500
+"""So many runs of a task in a state are looked at for them."""
 NEWEST_LIMIT: Final = 50
 """So many of the first runs of a due time are looked at for what met it first."""
 
@@ -56,6 +61,10 @@ class Snapshot:
     """Open canvases by the task that began them."""
     done: Mapping[str, tuple[tuple[str, float], ...]] = field(default_factory=dict)
     """Canvases (key, end) that were open at the last pass."""
+    brief: Mapping[str, tuple[EndedCanvas, ...]] = field(default_factory=dict)
+    """Canvases that began and ended since the last pass."""
+    looked: Mapping[str, float] = field(default_factory=dict)
+    """Up to which time of creation those are all."""
     counted: Mapping[tuple[int, str], Tally] = field(default_factory=dict)
     """What is kept of the hours in which those ended."""
     windows: Mapping[str, tuple[Asked, ...]] = field(default_factory=dict)
@@ -69,7 +78,9 @@ class Snapshot:
     sums: Mapping[str, Tally] = field(default_factory=dict)
     """Of shares: what ended within their windows."""
     late: Mapping[str, int] = field(default_factory=dict)
-    """How many ended late since the last pass."""
+    """How many have ended since the last pass that were late: by their end, or by their start."""
+    late_runs: Mapping[str, tuple[LateRun, ...]] = field(default_factory=dict)
+    """By name, those of them that are known; of `MaxWait` those whose time was over since the last pass."""
     tallies: Mapping[tuple[int, str], Tally] = field(default_factory=dict)
     """Hours that were counted, and are not what is kept of them."""
     filled: Mapping[str, int] = field(default_factory=dict)
@@ -98,13 +109,15 @@ def read_snapshot(connection: Connection, tables: Tables, *, now: float) -> Snap
     reader.open_runs()
     reader.dues()
     reader.intervals()
+    ends = count_ends(connection, tables, promises, now)
+    reader.late_runs(ends.get("late", {}))
     return Snapshot(
         at=now,
         promises=promises,
         heard_at=evidence.heard_at(connection, tables),
         known=evidence.known(connection, tables, {one.task for one in promises}),
         **reader.found,
-        **count_ends(connection, tables, promises, now),
+        **ends,
     )
 
 
@@ -144,20 +157,45 @@ class _Reader:
 
     def _canvases(self, runs: OpenRuns) -> None:
         by_task: dict[str, list[OpenCanvas]] = {}
-        for canvas in evidence.open_canvases(self._connection, self._tables, runs.runs):
+        for canvas in canvases.open_canvases(self._connection, self._tables, runs.runs):
             by_task.setdefault(canvas.task, []).append(canvas)
         whole = [one for one in self._promises if one.objective.scope == "canvas"]
         tasks = {one.task: asked(one.task, TASK_MAX) for one in whole}
         self.found["canvases"] = {task: tuple(by_task.get(name, ())) for task, name in tasks.items()}
         done = {one.id: self._done(one, by_task.get(tasks[one.task], [])) for one in whole}
         self.found["done"] = done
+        brief, looked = {}, {}
+        for one in (each for each in whole if isinstance(each.objective, MaxRuntime)):
+            brief[one.id], looked[one.id] = self._brief(one, by_task.get(tasks[one.task], []))
+        self.found["brief"], self.found["looked"] = brief, looked
         hours = {tallies.hour_of(end) for some in done.values() for _, end in some}
+        hours |= {tallies.hour_of(canvas.ended_at) for some in brief.values() for canvas in some}
         self.found["counted"] = tallies.stored(self._connection, self._tables, hours)
 
     def _done(self, one: Promise, still: Iterable[OpenCanvas]) -> tuple[tuple[str, float], ...]:
         keys = one.memory.canvases.keys() - {canvas.key for canvas in still}
-        ends = ((key, evidence.canvas_end(self._connection, self._tables, key)) for key in sorted(keys))
+        ends = ((key, canvases.canvas_end(self._connection, self._tables, key)) for key in sorted(keys))
         return tuple((key, end) for key, end in ends if end is not None)
+
+    def _brief(self, one: Promise, still: Iterable[OpenCanvas]) -> tuple[tuple[EndedCanvas, ...], float]:
+        """Return canvases that no pass saw open, and up to which time of creation they are all."""
+        known = {*one.memory.canvases, *one.memory.counted, *(canvas.key for canvas in still)}
+        begun = one.begun_at
+        looked = one.memory.looked if one.memory.looked is not None else begun
+        found, until = list[EndedCanvas](), 0.0
+        # Where more ended than one pass reads, there is no time to look again.
+        for since in (max(begun, looked - BRIEF_AGAIN), looked):
+            if until < self._now:
+                found, until = canvases.ended_canvases(
+                    self._connection,
+                    self._tables,
+                    one.task,
+                    since=since,
+                    until=self._now,
+                    but=known,
+                    limit=BRIEF_MAX,
+                )
+        return tuple(found), until
 
     def dues(self) -> None:
         """Read what happened for due times of calendars."""
@@ -195,50 +233,32 @@ class _Reader:
         """Ask for all windows at once; where too much happened, for the last one or the first ones alone."""
         if not windows:
             return {}
-        what = _what(one.objective)
-        since, until = windows[0].since, windows[-1].until
-        happened, is_all = evidence.happened(
+        limit = NEWEST_LIMIT if from_last else evidence.HAPPENED_MAX
+        happened, is_all = self._happened(one, windows[0].since, windows[-1].until, limit)
+        if is_all:
+            return _answered(windows, happened)
+        if from_last:
+            answered: dict[float, Asked] = {}
+            for window in windows[:1] + windows[-1:]:
+                mine, _ = self._happened(one, window.since, window.until, NEWEST_LIMIT)
+                answered |= _answered([window], mine)
+            return answered
+        end = max(each.created_at for each in happened)
+        # The first window is answered in any case: what happened first in it is among the first.
+        known = [window for window in windows if window.until <= end or window is windows[0]]
+        return _answered(known, happened)
+
+    def _happened(self, one: Promise, since: float, until: float, limit: int) -> tuple[list[Happened], bool]:
+        return evidence.happened(
             self._connection,
             self._tables,
             one.task,
-            what,
+            _what(one.objective),
             since=since,
             until=until,
             skews=self._skews,
-            limit=NEWEST_LIMIT if from_last else evidence.HAPPENED_MAX,
+            limit=limit,
         )
-        if is_all:
-            return {
-                window.due_at: Asked(window=window, happened=dues.find(window, happened))
-                for window in windows
-            }
-        if from_last:
-            return {
-                window.due_at: Asked(
-                    window=window,
-                    happened=dues.find(
-                        window,
-                        evidence.happened(
-                            self._connection,
-                            self._tables,
-                            one.task,
-                            what,
-                            since=window.since,
-                            until=window.until,
-                            skews=self._skews,
-                            limit=NEWEST_LIMIT,
-                        )[0],
-                    ),
-                )
-                for window in windows[:1] + windows[-1:]
-            }
-        end = max(one.created_at for one in happened)
-        # The first window is answered in any case: what happened first in it is among the first.
-        return {
-            window.due_at: Asked(window=window, happened=dues.find(window, happened))
-            for window in windows
-            if window.until <= end or window is windows[0]
-        }
 
     def intervals(self) -> None:
         """Read the newest successes of promises by interval."""
@@ -250,21 +270,57 @@ class _Reader:
             if isinstance(one.objective, Freshness) and not isinstance(one.objective.every, str)
         }
 
+    def late_runs(self, numbers: Mapping[str, int]) -> None:
+        """Read which runs have started or ended late since the last pass."""
+        last = last_pass(self._promises)
+        found = {}
+        for one in self._promises if last else ():
+            objective, since = one.objective, max(last, one.begun_at)
+            if isinstance(objective, MaxWait):
+                found[one.id] = self._started_late(one, as_seconds(objective.seconds), since, numbers)
+            elif isinstance(objective, MaxRuntime) and numbers.get(one.id):
+                runs = self._ended_late(one, "runtime", as_seconds(objective.seconds), since)
+                found[one.id] = tuple(runs[: numbers[one.id]])
+        self.found["late_runs"] = found
+
+    def _started_late(
+        self, one: Promise, limit: float, since: float, numbers: Mapping[str, int]
+    ) -> tuple[LateRun, ...]:
+        """Return runs whose time was over since then, and that have started: they go on, or have ended.
+
+        Those whose time was over before were seen waiting, and that was told.
+        """
+        named = {
+            run.id: LateRun(run.started_at - run.ahead, run.started_at - run.queued_at, run.id, run.tenant)
+            for run in self.found["open"].get(one.task, ())
+            if run.started_at is not None and run.queued_at is not None
+            if run.started_at - run.ahead >= since and run.started_at - run.queued_at > limit
+        }
+        # Of those that have ended the tallies say whether there are any.
+        ended = self._ended_late(one, "waited", limit, since) if numbers.get(one.id) else []
+        named |= {run.run: run for run in ended}
+        etas = evidence.etas_of(self._connection, self._tables, named) if named else {}
+        waited = [run._replace(took=min(run.took, run.at - etas.get(run.run, 0.0))) for run in named.values()]
+        late = (run for run in waited if run.took > limit and run.at - run.took + limit > since)
+        return tuple(sorted(late, reverse=True))
+
+    def _ended_late(self, one: Promise, measure: str, limit: float, since: float) -> list[LateRun]:
+        return evidence.late_runs(self._connection, self._tables, one.task, measure, limit=limit, since=since)
+
     def _of(self, *kinds: type[Objective]) -> list[Promise]:
         return [one for one in self._promises if isinstance(one.objective, kinds)]
 
 
 def watched_from(promise: Promise) -> float:
     """Return after which time a promise's due times are watched."""
-    return promise.memory.watched if promise.memory.watched is not None else begun_at(promise)
-
-
-def begun_at(promise: Promise) -> float:
-    """Return since when it is promised as it is now: what was due before is nobody's fault."""
-    return promise.memory.begun if promise.memory.begun is not None else promise.first_seen_at
+    return promise.memory.watched if promise.memory.watched is not None else promise.begun_at
 
 
 def _what(objective: Objective) -> str:
     if isinstance(objective, StartBy):
         return "start"
     return "canvas" if objective.scope == "canvas" else "success"
+
+
+def _answered(windows: Iterable[Window], happened: list[Happened]) -> dict[float, Asked]:
+    return {window.due_at: Asked(window=window, happened=dues.find(window, happened)) for window in windows}

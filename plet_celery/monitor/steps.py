@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
 from sqlalchemy.engine import Connection
 
-from plet_celery.monitor import alarms, outbox, ping, promise_pass, ruling
+from plet_celery.monitor import alarms, missed, outbox, ping, promise_pass, ruling
 from plet_celery.monitor.checks import run_checks
 from plet_celery.monitor.config import MonitorConfig
-from plet_celery.monitor.passes import Steps
+from plet_celery.monitor.passes import ENTRIES, Steps
 from plet_celery.monitor.promises import Assessment
 from plet_celery.monitor.routing import channels_of, route_of
 from plet_celery.monitor.world import World, app_of, before_of
 from plet_celery.objectives import Declared
+from plet_celery.profiles import is_recorded
 from plet_celery.rulebook import Rulebook
+from plet_celery.sampling import share_of
+from plet_celery.settings import Settings
 from plet_celery.store import Store, alertkeeping, health, open_store, watching
+from plet_celery.store.watching import LastPass
 from plet_celery.watchfacts import Change, CheckResult, Judgement, WatchLease
 
 QUERY_SECONDS: Final = 10.0
@@ -45,6 +49,7 @@ class Equipment:
             config.database_url, read_only=True, query_seconds=QUERY_SECONDS, connections=_CONNECTIONS
         )
         self._found: Assessment | None = None
+        self._noted: Mapping[str, Any] = {}
 
     def __enter__(self) -> Self:
         # How the pass before went: this one's begin is not among it.
@@ -67,6 +72,7 @@ class Equipment:
             keep=self._keep,
             deliver=self._deliver,
             ping=self._ping,
+            noted=lambda: self._noted,
         )
 
     def _check(self, now: float, seconds: float) -> Sequence[CheckResult]:
@@ -90,26 +96,32 @@ class Equipment:
         health.keep(self._store, results, now=now, fence=self._fence(lease))
 
     def _promise(self, lease: WatchLease, now: float) -> Sequence[Judgement]:
-        promise_pass.announce(
-            self._store,
-            [Declared.from_plain(one) for one in self._config.objectives],
-            now=now,
-            has_app=self._app is not None,
-            app=str(self._config.celery.get("main") or ""),
-            fence=self._fence(lease),
-        )
+        if self._config.objectives is not None:
+            promise_pass.announce(
+                self._store,
+                [Declared.from_plain(one) for one in self._config.objectives],
+                now=now,
+                has_app=self._app is not None,
+                app=str(self._config.celery.get("main") or ""),
+                tasks=set(self._app.tasks) if self._app is not None else None,
+                fence=self._fence(lease),
+            )
         self._found = promise_pass.look(self._reader, now=now)
         return self._found.judgements
 
     def _rule(self, results: Sequence[CheckResult], now: float) -> Sequence[Judgement]:
         config = self._config
+        timetable = config.celery.get("timetable") or ()
+        known = missed.known_entries(_entries_of(self._passed), timetable, now)
+        self._noted = {ENTRIES: known}
         return ruling.rule(
             self._reader,
             results,
             book=Rulebook(config.settings.rules),
             now=now,
-            timetable=config.celery.get("timetable") or (),
-            sampled=config.settings.sample,
+            timetable=timetable,
+            is_whole=lambda task: _is_whole(task, config.settings),
+            known=known,
         )
 
     def _alert(
@@ -144,3 +156,15 @@ class Equipment:
 
     def _fence(self, lease: WatchLease) -> Callable[[Connection], None]:
         return lambda connection: watching.fence(connection, self._store.tables, lease)
+
+
+def _is_whole(task: str, settings: Settings) -> bool:
+    """Tell whether all runs of a task are recorded, so that one which is not there was missed."""
+    is_thinned = share_of(task, settings.sample) < 1.0
+    return not is_thinned and is_recorded(task, settings.record_tasks, settings.ignore_tasks)
+
+
+def _entries_of(passed: LastPass) -> missed.Known | None:
+    """Return the entries of timetables that the pass before knew; None where none has kept that yet."""
+    found = passed.doc.get(ENTRIES)
+    return {one: (seen[0], seen[1]) for one, seen in found.items()} if isinstance(found, dict) else None

@@ -87,8 +87,8 @@ def message_of(
     return replace(facts, text="\n".join(_lines(facts)))
 
 
-def trial(channel: str, *, key: str, now: float, pages_url: str | None = None) -> AlertMessage:
-    """Return a message that says it is a test."""
+def trial(channel: str, *, key: str, now: float) -> AlertMessage:
+    """Return a message that says it is a test; without a link, as a test has no page."""
     doc = AlertDoc(
         title="this is a test",
         value="a person asked whether this channel works",
@@ -106,7 +106,7 @@ def trial(channel: str, *, key: str, now: float, pages_url: str | None = None) -
         doc=doc,
     )
     told = Told(kind=TEST, at=now, alert=alert)
-    return message_of(told, key=key, number=0, redact=str, pages_url=pages_url)
+    return message_of(told, key=key, number=0, redact=str)
 
 
 def moment(at: float) -> str:
@@ -151,7 +151,8 @@ def _when(facts: AlertMessage) -> str:
 
 def _runs(facts: AlertMessage) -> str:
     shown = ", ".join(facts.runs[:_RUNS_SHOWN])
-    more = max(facts.count, len(facts.runs)) - min(len(facts.runs), _RUNS_SHOWN)
     if not shown:
-        return f"{facts.count:,}" if facts.count else ""
+        # What is counted may be no runs: due times, messages. The value says the number with its noun.
+        return ""
+    more = max(facts.count, len(facts.runs)) - min(len(facts.runs), _RUNS_SHOWN)
     return f"{shown} and {more:,} more" if more > 0 else shown

@@ -33,7 +33,7 @@ def try_out(store: Store, channels: Channels, name: str, *, now: float) -> Tried
         StoreError: the message was tried, and its outcome could not be written down.
     """
     channel = channels.by_name[name]
-    message = texts.trial(name, key=os.urandom(16).hex(), now=now, pages_url=channels.pages_url)
+    message = texts.trial(name, key=os.urandom(16).hex(), now=now)
     ok, status = sent(channel, message, channels, now)
     was_disabled = False
     tables = store.tables

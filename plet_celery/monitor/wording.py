@@ -39,11 +39,6 @@ def share(value: float) -> str:
     return f"{percent:.2f}".rstrip("0").rstrip(".") + " %"
 
 
-def counted(count: int, noun: str) -> str:
-    """Return `1 run`, `3 runs`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def promised(objective: Objective) -> str:
     """Return what is promised, in words: `a start within 60 s`."""
     if isinstance(objective, MaxWait):

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from plet_celery import host
 from plet_celery.journal_place import JournalInfo
+from plet_celery.logsink import LogFileSink
 from plet_celery.shipper.config import ShipperConfig
 from plet_celery.shipper.loops import Hooks, Pace, SinkLoop
 from plet_celery.shipper.notes import Notes
 from plet_celery.shipper.segments import mark_damaged
-from plet_celery.sinks import Holder, LogFileSink, Sink, StoreSink
+from plet_celery.sinks import Holder, Sink, StoreSink
 
 
 @dataclass(frozen=True)

@@ -208,6 +208,8 @@ class SinkLoop:
         if self._notes is not None:
             self._notes.take(batch)
         self.sink.apply(batch, time.time())
+        if self._notes is not None:
+            self._notes.count(batch)
         self.positions.update(batch.positions)
         self.events += len(batch.events)
 
@@ -220,6 +222,8 @@ class SinkLoop:
         if self._forgotten:
             writers = list(self._forgotten)
             self.sink.forget(writers)
+            if self._reader is not None:
+                self._reader.forget(writers)
             for writer in writers:
                 self._forgotten.popleft()
                 self.positions.pop(writer, None)

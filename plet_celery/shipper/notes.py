@@ -30,10 +30,9 @@ class Notes:
         self.unsupported: dict[str, int] = {}
 
     def take(self, batch: Batch) -> None:
-        """Count what a batch brings, before its sink takes it: a mark must not be lost by a crash."""
+        """Mark and tell what a batch brings, before its sink takes it: a mark must not be lost by a crash."""
         for damage in batch.damaged:
             self._mark_damaged(damage.writer, damage.segment)
-            self.damaged_bytes += damage.length
             self._tell_once(
                 ("damaged", damage.writer, damage.segment),
                 "segment is damaged, the rest of it is shipped: sink=%s writer=%s segment=%d at=%d reason=%s",
@@ -41,7 +40,6 @@ class Notes:
                 damage.reason,
             )
         for writer, count in batch.gaps.items():
-            self.missing_segments += count
             self._tell_once(("gap", writer, count), "segments are missing: sink=%s writer=%s count=%d")
         for writer, version in batch.unsupported.items():
             self.unsupported[writer] = version
@@ -49,6 +47,11 @@ class Notes:
                 ("format", writer, version),
                 "segment of a newer format is kept unread: sink=%s writer=%s format=%d; upgrade plet-celery",
             )
+
+    def count(self, batch: Batch) -> None:
+        """Count what a batch brought, once its sink has it: one that fails comes again."""
+        self.damaged_bytes += sum(damage.length for damage in batch.damaged)
+        self.missing_segments += sum(batch.gaps.values())
         for reasons in batch.drops.values():
             for reason, count in reasons.items():
                 self.dropped[reason] = self.dropped.get(reason, 0) + count

@@ -18,7 +18,8 @@ from sqlalchemy.engine import Connection
 from plet_celery import events
 from plet_celery.events import Event
 from plet_celery.store import assemble, merge
-from plet_celery.store.engine import store_clock
+from plet_celery.store.engine import store_clock, tie_breaker
+from plet_celery.store.load import state_of
 from plet_celery.store.schema import Tables
 from plet_celery.store.settle import RunRow
 from plet_celery.store.store import Store
@@ -82,7 +83,8 @@ def _rows(
     created, run = behind
     later = sa.or_(table.c.created_at > created, sa.and_(table.c.created_at == created, table.c.id > run))
     mine = (table.c.state == state, table.c.created_at < before, table.c.created_at >= created, later)
-    query = sa.select(table).where(*mine).order_by(table.c.created_at, table.c.id).limit(limit)
+    order = (table.c.created_at, tie_breaker(table.c.id, connection.dialect.name))
+    query = sa.select(table).where(*mine).order_by(*order).limit(limit)
     return [RunRow(*row) for row in connection.execute(query)]
 
 
@@ -94,12 +96,21 @@ def _startable_at(row: RunRow) -> float:
 
 
 def _last_ends(connection: Connection, tables: Tables, runs: Sequence[str]) -> dict[str, float]:
+    """Return when the last attempts ended, or where that is later, for when the next ones are planned."""
     if not runs:
         return {}
     table = tables.attempt
-    query = sa.select(table.c.run_id, sa.func.max(table.c.ended_at)).where(table.c.run_id.in_(runs))
-    rows = connection.execute(query.group_by(table.c.run_id))
-    return {run: float(at) for run, at in rows if at is not None}
+    last = sa.select(table.c.run_id, sa.func.max(table.c.ended_at).label("at"))
+    newest = last.where(table.c.run_id.in_(runs)).group_by(table.c.run_id).subquery()
+    query = sa.select(table.c.run_id, table.c.ended_at, table.c.doc).join(
+        newest, sa.and_(table.c.run_id == newest.c.run_id, table.c.ended_at == newest.c.at)
+    )
+    found: dict[str, float] = {}
+    for run, at, doc in connection.execute(query):
+        end = merge.effective_end(state_of(doc))
+        planned = merge.moment(end.data.get("when")) if end is not None else None
+        found[run] = max(found.get(run, 0.0), float(at), planned or 0.0)
+    return found
 
 
 def event_of(one: Forsaken, *, after: float, now: float) -> Event:

@@ -19,7 +19,7 @@ from plet_celery.store.alertrows import ACKNOWLEDGED, OPEN, TransitionDoc, alert
 from plet_celery.store.schema import Tables
 from plet_celery.store.store import Store
 from plet_celery.store.writes import Writes
-from plet_celery.watchfacts import Alert, Change, Route, WatchLease
+from plet_celery.watchfacts import Alert, AlertState, Change, Route, WatchLease
 
 RouteOf = Callable[[Alert, Change], Sequence[Route]]
 """Says which channels are told of a transition."""
@@ -109,12 +109,26 @@ class _Keeping:
         # Behind the rows they speak of.
         for change in done:
             if change.is_told:
-                told = outbox.Told(kind=change.kind, at=self._now, alert=change.alert)
-                routes = self._route(change.alert, change)
-                outbox.put(
-                    self._connection, self._tables, told, change.alert.transitions, routes, now=self._now
-                )
+                self._tell(change)
         return done
+
+    def _tell(self, change: Change) -> None:
+        routes = self._route(change.alert, change)
+        self._put(change, change.alert, routes)
+        if change.alert.state is not AlertState.RESOLVED:
+            return
+        reached = {one.channel for one in routes}
+        for channel, alert in outbox.last_told(self._connection, self._tables, change.alert.id).items():
+            if channel not in reached:
+                # Told while it spoke of another tenant or task: it hears the end in the words it knows.
+                ended = replace(alert, state=change.alert.state, resolved_at=change.alert.resolved_at)
+                mine = [one for one in self._route(ended, change) if one.channel == channel]
+                self._put(change, ended, mine)
+
+    def _put(self, change: Change, alert: Alert, routes: Sequence[Route]) -> None:
+        told = outbox.Told(kind=change.kind, at=self._now, alert=alert)
+        number = change.alert.transitions
+        outbox.put(self._connection, self._tables, told, number, routes, now=self._now)
 
     def _keep(self, changes: Sequence[Change], stored: tuple[Any, ...] | None) -> list[Change]:
         row = dict(zip(self._names, stored, strict=True)) if stored is not None else None

@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Connection, Engine
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.engine import URL, Connection, Engine, Transaction
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from plet_celery.errors import StoreError
 from plet_celery.store import bulk, servers, sqlite
@@ -77,7 +77,7 @@ def make_engine(url: URL, *, read_only: bool, patience: Patience = _ENDLESS) -> 
         if name == "sqlite":
             engine = sqlite.make_engine(sqlite.path_of(url), read_only=read_only, patience=patience)
         elif name == "postgresql":
-            engine = servers.make_postgres(url, patience)
+            engine = servers.make_postgres(url, patience, read_only=read_only)
         else:
             engine = servers.make_mysql(url, patience)
     except (ImportError, NoSuchModuleError) as error:
@@ -90,6 +90,7 @@ def make_engine(url: URL, *, read_only: bool, patience: Patience = _ENDLESS) -> 
     keep_deadlines(engine, patience, shown(url))
     writes, reads = _BEGINNINGS[name]
     if name == "postgresql":
+        reads = servers.POSTGRES_READER_BEGINNING if read_only else reads
         reads += patience.postgres_beginning
 
     @sa.event.listens_for(engine, "begin")
@@ -123,8 +124,24 @@ def writing(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """Open a read transaction: all statements inside see one state, and nothing can be written."""
-    with engine.connect() as connection, connection.begin():
+    try:
+        connection, transaction = _begun(engine)
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        # It was gone before it was used: nothing was asked yet, and the next one is new.
+        connection, transaction = _begun(engine)
+    with connection, transaction:
         yield connection
+
+
+def _begun(engine: Engine) -> tuple[Connection, Transaction]:
+    connection = engine.connect()
+    try:
+        return connection, connection.begin()
+    except BaseException:
+        connection.close()
+        raise
 
 
 def prefer_indexes(connection: Connection) -> None:
@@ -132,9 +149,22 @@ def prefer_indexes(connection: Connection) -> None:
 
     PostgreSQL does where a limit seems to be reached soon: not so where all that is wanted was written last.
     """
-    if connection.dialect.name == "postgresql":
+    if connection.dialect.name == "postgresql" and not connection.get_execution_options().get(servers.READER):
         # What it must read in full all the same looks so dear to it that it would be compiled first.
-        connection.exec_driver_sql("SET LOCAL enable_seqscan = off; SET LOCAL jit = off")
+        connection.exec_driver_sql(servers.POSTGRES_BY_INDEX)
+
+
+def tie_breaker(run_id: sa.ColumnElement[str], dialect: str) -> sa.ColumnElement[str]:
+    """Return the id as the last term of an order by time, of runs that another index leads to.
+
+    SQLite takes the index by time and id wherever that has all of an order, though it read ten million rows
+    for the few that run: it must not know that it has.
+    """
+    return sa.func.coalesce(run_id, run_id).label("id") if dialect == "sqlite" else run_id
+
+
+SET_BACK: Final = 60.0
+"""Seconds: a time further ahead was left by a clock that was put back; with less it is soon there again."""
 
 
 def store_clock(dialect: str) -> sa.ColumnElement[float]:

@@ -14,11 +14,13 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from plet_celery.store import bulk, merge
+from plet_celery.store import bulk, canvases, merge
+from plet_celery.store.canvases import Happened
 from plet_celery.store.columns import TASK_MAX, asked
 from plet_celery.store.engine import prefer_indexes
+from plet_celery.store.filters import STATES
 from plet_celery.store.hoststatus import silent_since
-from plet_celery.store.probing import STATES
+from plet_celery.store.load import state_of
 from plet_celery.store.schema import Tables
 from plet_celery.store.settle import OPEN
 
@@ -29,10 +31,6 @@ NEWEST_MAX: Final = 50
 HAPPENED_MAX: Final = 300
 SKEW_MIN: Final = 2.0
 """Seconds; what a clock seems to be wrong by less is how long the question took."""
-_AT_ONCE_MAX: Final = 50
-# In the order of the table, in which rows come.
-_ROOT: Final = ("id", "task", "tenant", "created_at", "queued_at", "started_at")
-_CANVASES_MAX: Final = 500
 COUNT_MAX: Final = 1000
 """Where counting stops."""
 
@@ -67,29 +65,21 @@ class OpenRuns:
     """(task, state) of which there are more than these."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class OpenCanvas:
-    """A canvas of which at least one run is open."""
-
-    key: str
-    task: str
-    """Of the run that began it."""
-    root: str
-    created_at: float
-    queued_at: float | None
-    started_at: float | None
-    runs: tuple[str, ...]
-    """Its open runs."""
-    tenant: str = ""
-    ahead: float = 0.0
-    silent_since: float | None = None
-
-
 class Ended(NamedTuple):
     """When something happened that was waited for, and in which run."""
 
     at: float
     run: str
+
+
+class LateRun(NamedTuple):
+    """A run that ended, and had ended or started late."""
+
+    at: float
+    """When it ended or started, by its host's clock."""
+    took: float
+    run: str
+    tenant: str
 
 
 class _Queued(msgspec.Struct):
@@ -130,47 +120,6 @@ def count_waiting(connection: Connection, tables: Tables, task: str, *, before: 
     return int(connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
 
 
-def open_canvases(connection: Connection, tables: Tables, runs: Iterable[OpenRun]) -> tuple[OpenCanvas, ...]:
-    """Return the canvases that these open runs belong to, at most 500 of the oldest."""
-    members: dict[str, list[OpenRun]] = {}
-    for run in runs:
-        members.setdefault(run.canvas or run.id, []).append(run)
-    keys = sorted(members, key=lambda key: members[key][0].created_at)[:_CANVASES_MAX]
-    roots = {
-        row[0]: row for row in bulk.fetch(connection, tables.run, [(key,) for key in keys], columns=_ROOT)
-    }
-    found = []
-    for key in keys:
-        root = roots.get(key) or _oldest(connection, tables, key)
-        if root is not None:
-            mine = members[key]
-            silent = [run.silent_since for run in mine if run.silent_since is not None]
-            found.append(
-                OpenCanvas(
-                    key=key,
-                    task=root[1],
-                    root=root[0],
-                    tenant=root[2],
-                    created_at=root[3],
-                    queued_at=root[4],
-                    started_at=root[5],
-                    runs=tuple(run.id for run in mine),
-                    ahead=mine[0].ahead,
-                    silent_since=min(silent) if len(silent) == len(mine) else None,
-                )
-            )
-    return tuple(found)
-
-
-class Happened(NamedTuple):
-    """Something that was waited for: a success, a start, a canvas that is done."""
-
-    created_at: float
-    """When the run was published that it happened in: by that it belongs to a due time."""
-    at: float
-    run: str
-
-
 def happened(
     connection: Connection,
     tables: Tables,
@@ -196,13 +145,13 @@ def happened(
     rows: list[Any] = []
     is_all, end = True, until
     for state in states:
-        found = _of_task(connection, tables, task, state, since, until, limit)
+        found = canvases.of_task(connection, tables, task, state, since, until, limit)
         if len(found) >= limit:
             is_all, end = False, min(end, found[-1].created_at)
         rows += found
     rows = sorted((row for row in rows if row.created_at <= end), key=lambda row: (row.created_at, row.id))
     if what == "canvas":
-        told = _canvases_done(connection, tables, task, rows, skews)
+        told = canvases.canvases_done(connection, tables, task, rows, skews)
     else:
         told = [
             Happened(row.created_at, at - skews.get(row.journal_id, 0.0), row.id)
@@ -210,14 +159,6 @@ def happened(
             if (at := row.ended_at if what == "success" else row.started_at) is not None
         ]
     return told, is_all
-
-
-def canvas_end(connection: Connection, tables: Tables, key: str) -> float | None:
-    """Return when the last run of a canvas ended; None while one is open."""
-    by_state = _canvas_states(connection, tables, key)
-    if not by_state or OPEN & by_state.keys():
-        return None
-    return max((at for at in by_state.values() if at is not None), default=None)
 
 
 def newest_successes(
@@ -234,6 +175,46 @@ def newest_successes(
     query = sa.select(table.c.ended_at, table.c.id, table.c.journal_id).where(*mine)
     rows = connection.execute(query.order_by(table.c.created_at.desc()).limit(limit)).all()
     return sorted(Ended(at - skews.get(journal, 0.0), run) for at, run, journal in rows if at is not None)
+
+
+def late_runs(
+    connection: Connection, tables: Tables, task: str, measure: str, *, limit: float, since: float
+) -> list[LateRun]:
+    """Return runs among a task's newest ones that ended at `since` or later and were late; newest first.
+
+    Args:
+        measure: `runtime`, or `waited`: from the publish to the start, whatever the publisher's `eta`.
+        limit: seconds; what took longer is late.
+    """
+    table, found = tables.run, list[LateRun]()
+    names = ("id", "tenant", "runtime", "queued_at", "started_at", "ended_at")
+    for state in (one for one in STATES if one not in OPEN):
+        mine = (table.c.task == asked(task, TASK_MAX), table.c.state == state)
+        query = sa.select(*(table.c[name] for name in names)).where(*mine)
+        for row in connection.execute(query.order_by(table.c.created_at.desc()).limit(NEWEST_MAX)):
+            took, at = row.runtime, row.ended_at
+            if measure == "waited":
+                known = row.started_at is not None and row.queued_at is not None
+                took, at = (row.started_at - row.queued_at, row.started_at) if known else (None, None)
+            if row.ended_at is not None and row.ended_at >= since and took is not None and took > limit:
+                found.append(LateRun(at, took, row.id, row.tenant))
+    return sorted(found, reverse=True)
+
+
+def etas_of(connection: Connection, tables: Tables, runs: Iterable[str]) -> dict[str, float]:
+    """Return when runs that have started were to start at the earliest, of those that were to wait."""
+    columns = ("id", "face")
+    faces = [
+        (run, face)
+        for run, face in bulk.fetch(connection, tables.run, [(run,) for run in runs], columns=columns)
+        if face is not None
+    ]
+    found: dict[str, float] = {}
+    for run, doc in bulk.fetch(connection, tables.attempt, faces, columns=("run_id", "doc")):
+        start = state_of(doc).start
+        eta = merge.iso_moment(start.data.get("eta")) if start is not None else None
+        found |= {run: eta} if eta is not None else {}
+    return found
 
 
 def skews_of(connection: Connection, tables: Tables) -> dict[str, float]:
@@ -295,72 +276,3 @@ def _told(connection: Connection, tables: Tables, rows: Sequence[Any]) -> list[O
 def _eta(doc: str | None) -> float | None:
     queued = _doc(doc).queued if doc is not None else None
     return merge.iso_moment(queued.data.get("eta")) if queued is not None else None
-
-
-def _of_task(
-    connection: Connection,
-    tables: Tables,
-    task: str,
-    state: str,
-    since: float,
-    until: float,
-    limit: int,
-) -> list[Any]:
-    table = tables.run
-    mine = (
-        table.c.task == asked(task, TASK_MAX),
-        table.c.state == state,
-        table.c.created_at >= since,
-        table.c.created_at < until,
-    )
-    names = ("id", "created_at", "started_at", "ended_at", "canvas", "journal_id")
-    query = sa.select(*(table.c[name] for name in names)).where(*mine)
-    return list(connection.execute(query.order_by(table.c.created_at, table.c.id).limit(limit)).all())
-
-
-def _canvases_done(
-    connection: Connection, tables: Tables, task: str, rows: Sequence[Any], skews: Mapping[str, float]
-) -> list[Happened]:
-    begun: dict[str, Any] = {}
-    for row in rows:
-        begun.setdefault(row.canvas or row.id, row)
-    done = []
-    for key in sorted(begun, key=lambda key: begun[key].created_at)[:_AT_ONCE_MAX]:
-        root = _root(connection, tables, key)
-        if root is None or root[1] != asked(task, TASK_MAX):
-            continue
-        by_state = _canvas_states(connection, tables, key)
-        if set(by_state) == {"succeeded"} and by_state["succeeded"] is not None:
-            at = by_state["succeeded"] - skews.get(begun[key].journal_id, 0.0)
-            done.append(Happened(begun[key].created_at, at, root[0]))
-    return done
-
-
-def _canvas_states(connection: Connection, tables: Tables, key: str) -> dict[str, float | None]:
-    """Return by state when the last run of a canvas in it ended."""
-    table = tables.run
-    found: dict[str, float | None] = {}
-    # Two questions: one with OR finds no index on every engine.
-    for mine in (table.c.canvas == key, table.c.id == key):
-        query = sa.select(table.c.state, sa.func.max(table.c.ended_at)).where(mine).group_by(table.c.state)
-        for state, at in connection.execute(query):
-            found[state] = max((one for one in (at, found.get(state)) if one is not None), default=None)
-    return found
-
-
-def _root(connection: Connection, tables: Tables, key: str) -> Any:
-    for row in bulk.fetch(connection, tables.run, [(key,)], columns=_ROOT):
-        return row
-    return _oldest(connection, tables, key)
-
-
-def _oldest(connection: Connection, tables: Tables, key: str) -> Any:
-    """Return the first run of a canvas whose key is no run: a group that nothing began."""
-    table = tables.run
-    query = (
-        sa.select(*(table.c[name] for name in _ROOT))
-        .where(table.c.canvas == key)
-        .order_by(table.c.created_at, table.c.id)
-        .limit(1)
-    )
-    return connection.execute(query).first()

@@ -14,8 +14,8 @@ from sqlalchemy.engine import Connection
 from plet_celery.errors import RunAmbiguous, RunNotFound
 from plet_celery.store import assemble, tenancy
 from plet_celery.store.columns import ID_MAX, asked
+from plet_celery.store.filters import begins
 from plet_celery.store.listing import list_runs
-from plet_celery.store.probing import begins
 from plet_celery.store.schema import Tables
 from plet_celery.store.settle import RunRow
 from plet_celery.store.store import Store

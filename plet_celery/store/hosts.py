@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from sqlalchemy.engine import Connection
 from plet_celery import events
 from plet_celery.events import Event
 from plet_celery.store import eventrows, merge
+from plet_celery.store.engine import SET_BACK
 from plet_celery.store.gather import Batch
 from plet_celery.store.load import select_in
 from plet_celery.store.merge import Start
@@ -54,7 +56,9 @@ def write_workers(connection: Connection, tables: Tables, journal: str, batch: B
 def keep_beat(connection: Connection, tables: Tables, journal: str, at: float, facts: Any) -> None:
     """Keep what a host told of itself, if it is newer than what is kept."""
     table = tables.journal
-    older = sa.or_(table.c.beat_at.is_(None), table.c.beat_at < at)
+    # A journal's beats come by its own shipper: one ahead of this clock was told before that was put back.
+    ahead = table.c.beat_at > time.time() + SET_BACK
+    older = sa.or_(table.c.beat_at.is_(None), table.c.beat_at < at, ahead)
     statement = table.update().where(table.c.journal_id == journal, older)
     connection.execute(statement.values(beat_at=at, beat=msgspec.json.encode(facts).decode()))
 

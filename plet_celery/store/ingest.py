@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy.engine import Connection
 
 from plet_celery.events import Event
-from plet_celery.store import bulk, eventrows, hosts, merge, metadata, refusals, rollups, settle
+from plet_celery.store import bulk, eventrows, hosts, matching, merge, metadata, refusals, rollups, settle
 from plet_celery.store.below import Below
 from plet_celery.store.columns import TASK_MAX, fit
 from plet_celery.store.details import Details
@@ -187,7 +187,7 @@ class Ingest:
     def _match(self, work: RunWork) -> None:
         mine = {view.id: view for view in work.views() if view.journal_id == self.journal}
         reports = [report for report in work.reports if report.journal_id == self.journal]
-        matched, placeholders = settle.match(reports, mine.values())
+        matched, placeholders = matching.match(reports, mine.values())
         for attempt, view in mine.items():
             one = work.attempts[attempt]
             if view.placeholder == settle.REAL:

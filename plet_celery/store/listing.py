@@ -1,6 +1,6 @@
 """The list of runs, newest first, by any offered filter, a page at a time.
 
-Pages begin behind a key, never at an offset. How each filter finds an index is `probing.py`'s subject.
+Pages begin behind a key, never at an offset. Which index a filter leads by is `leading.py`'s subject.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from plet_celery.store.columns import (
     asked,
 )
 from plet_celery.store.engine import prefer_indexes
+from plet_celery.store.filters import AFTER_ANY, STATES, Filters, Key, Older, Place, begins
 from plet_celery.store.keptruns import KeptRuns
 from plet_celery.store.prepared import Statement, prepared
-from plet_celery.store.probing import STATES, Filters, Key, Older, Place, begins, in_time_order, statements
+from plet_celery.store.probing import in_time_order, statements
 from plet_celery.store.records import Page, Run
 from plet_celery.store.schema import Tables
 from plet_celery.store.store import Store
@@ -232,13 +233,14 @@ def page_of(keys: Sequence[Key], place: Place | None, limit: int) -> Page[Any]:
     """Return an empty page with its cursors; `keys` has one more than the page where there are more."""
     shown, more = keys[:limit], len(keys) > limit
     page: Page[Any] = Page(items=[])
+    # From an empty page the way back begins with the row that led to it: nowhere else is it shown.
     if place is not None and place.newer:
         page.previous = _cursor(shown[-1]) if more else None
-        page.next = _cursor(shown[0] if shown else place.key)
+        page.next = _cursor(shown[0] if shown else (place.key[0], place.key[1] + AFTER_ANY))
     else:
         page.next = _cursor(shown[-1]) if more else None
         if place is not None:
-            page.previous = _cursor(shown[0] if shown else place.key)
+            page.previous = _cursor(shown[0] if shown else (place.key[0], ""))
     return page
 
 

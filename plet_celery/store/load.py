@@ -18,10 +18,11 @@ from sqlalchemy.schema import Table
 from plet_celery.events import END_STATES, EVENTS_DROPPED
 from plet_celery.store import bulk, eventrows
 from plet_celery.store.gather import Batch
+from plet_celery.store.matching import Report
 from plet_celery.store.merge import AttemptState, End, Outcome, rank_of
 from plet_celery.store.merge import integer as as_integer
 from plet_celery.store.schema import Tables
-from plet_celery.store.settle import Report, RunDoc, RunRow, View, by_start
+from plet_celery.store.settle import RunDoc, RunRow, View, by_start
 
 _AT_ONCE: Final = 500
 """Values in one IN list: more make the statement's text long, fewer make more statements."""

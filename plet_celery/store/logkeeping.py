@@ -53,7 +53,9 @@ def keep_logs(below: Below, found: Mapping[Owner, Sequence[Event]], limits: Inge
             log.add(event)
         for writer, (lines, size) in log.sizes.items():
             below.put(table, (*owner, writer, lines, size), rows.get(writer))
-        below.state(owner).log_lines = sum(lines for lines, _ in log.sizes.values())
+        state = below.state(owner)
+        state.log_lines = sum(lines for lines, _ in log.sizes.values())
+        state.log_at = max(state.log_at, *(event.wall for event in events))
     _keep_chunks(below, logs, limits)
 
 

@@ -103,6 +103,8 @@ class AttemptState(msgspec.Struct, omit_defaults=True):
     failed: Glance | None = None
     """The stage that failed last, innermost first."""
     log_lines: int = 0
+    log_at: float = 0.0
+    """When its newest line was written, whether or not its text is kept."""
     events_dropped: int = 0
     counted: Contribution | None = None
     placeholder: bool = False

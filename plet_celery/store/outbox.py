@@ -94,6 +94,18 @@ def put(
         connection.execute(tables.watching.delivery.insert(), [rows[name] for name in sorted(rows)])
 
 
+def last_told(connection: Connection, tables: Tables, alert_id: str) -> dict[str, Alert]:
+    """Return by channel the alert as it was when the newest message of it was put."""
+    table = tables.watching.delivery
+    query = sa.select(table.c.channel, table.c.doc).where(table.c.alert_id == alert_id)
+    found = {}
+    for channel, doc in connection.execute(query.order_by(table.c.number)):
+        told = _told(doc)
+        if told is not None:
+            found[channel] = told.alert
+    return found
+
+
 def waiting(store: Store, channel: str, *, now: float, limit: int) -> list[Delivery]:
     """Return what a channel is to be told now, what has waited longest first.
 

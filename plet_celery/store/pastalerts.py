@@ -11,8 +11,8 @@ from plet_celery.store import tenancy
 from plet_celery.store.alertrows import alert_of
 from plet_celery.store.columns import TASK_MAX, WORD_MAX, asked
 from plet_celery.store.engine import prefer_indexes
+from plet_celery.store.filters import begins
 from plet_celery.store.listing import page_of, place_of
-from plet_celery.store.probing import begins
 from plet_celery.store.records import Page
 from plet_celery.store.store import Store
 from plet_celery.store.watchtables import SUBJECT_MAX

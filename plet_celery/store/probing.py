@@ -1,118 +1,30 @@
-"""How a list of runs is asked for: which index leads, and the statement whose answer is the list.
+"""The statement whose answer is a list of runs, by the index that leads.
 
 A filter that names several states or tasks has a part for each state and task, each for no more rows than
-the page has, and the engine merges them: an index then gives them in order, and nothing is sorted. Of
-several filters that have an index the one leads that fewest runs pass, counted a little way; where that is
-few, all of them are read.
+the page has, and the engine merges them: an index then gives them in order, and nothing is sorted.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import threading
-import time
-from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
-from weakref import WeakKeyDictionary
+from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Dialect, Engine
+from sqlalchemy.engine import Connection, Dialect
 
-from plet_celery.events import RunState
 from plet_celery.store import tenancy
+from plet_celery.store.engine import tie_breaker
+from plet_celery.store.filters import STATES, Condition, Filters, Place, begins
+from plet_celery.store.leading import PROBES_MAX, Choice, choice_of, ways_of
+from plet_celery.store.oldest import oldest_in
 from plet_celery.store.prepared import Part, Statement, prepared, united
 from plet_celery.store.schema import Tables
 from plet_celery.store.settle import run_key
 
-AFTER_ANY: Final = "\U0010ffff"
-STATES: Final = tuple(state.value for state in RunState)
-FEW: Final = 1000
-"""So many runs are read at once, and counted to know which filter leads."""
-_MANY: Final = 10_000
-"""So many where the best index has no order by time: in another's, one run in a thousand may pass."""
-_SOME: Final = 5000
-"""So many rather than all that have a value of metadata: few of those may pass, such as those that run."""
-_PROBES_MAX: Final = 64
-"""More pairs of state and task, or tenant, than this are looked for in the order of time instead."""
-_CHOICE_SECONDS: Final = 10.0
-"""So long what was counted decides which index leads: any index gives the same runs."""
 _KEPT_MAX: Final = 512
-"""Statements and choices."""
-
-Key = tuple[float, str]
-Condition = sa.ColumnElement[bool]
-
-
-class Place(NamedTuple):
-    """Where a page begins: behind this run, towards the older ones or the newer ones."""
-
-    key: Key
-    newer: bool = False
-
-
-class Filters(NamedTuple):
-    """Which runs are wanted; empty or None means any."""
-
-    states: tuple[str, ...] = ()
-    tasks: tuple[str, ...] | None = None
-    tenant: str | None = None
-    tenants: tuple[str, ...] | None = None
-    """Paths that the viewer may see, see `tenancy.py`."""
-    worker: str | None = None
-    queue: str | None = None
-    meta: tuple[tuple[str, str], ...] = ()
-    since: float | None = None
-    until: float | None = None
-    canvas: str | None = None
-    id_prefix: str | None = None
-    digest_prefix: str | None = None
-
-
-class Older(NamedTuple):
-    """Runs of these tasks, in these states, that were created before a time."""
-
-    tasks: tuple[str, ...]
-    states: tuple[str, ...]
-    until: float
-
-
-class _Choice(NamedTuple):
-    """Which of the indexes leads; None: the one by time."""
-
-    way: int | None = None
-    is_few: bool = False
-    """It leads to so few runs that all are read and sorted."""
-
-
-@dataclass(frozen=True)
-class _Way:
-    """An index that can lead."""
-
-    replaced: frozenset[str]
-    """Names of the conditions that it answers."""
-    where: tuple[Condition, ...]
-    """What all runs it leads to have in common."""
-    columns: tuple[sa.ColumnElement[str], ...] = ()
-    values: tuple[tuple[str, ...], ...] = ()
-    """Of each column, the values that are asked for one by one; without any it has no order by time."""
-    more: tuple[Condition, ...] = ()
-    """What an ordered probe is told besides."""
-
-    @property
-    def is_ordered(self) -> bool:
-        """It can give the newest runs first, with a bearable number of statements."""
-        return bool(self.columns) and 0 < self.size <= _PROBES_MAX
-
-    @property
-    def size(self) -> int:
-        """How many statements it takes."""
-        product = 1
-        for some in self.values:
-            product *= len(some)
-        return product
+"""Statements."""
 
 
 def statements(
@@ -122,7 +34,7 @@ def statements(
     if wanted.tasks == () or wanted.tenants == ():
         return []
     names = _tenant_names(connection, tables, wanted)
-    choice = _choice(connection, tables, wanted, names)
+    choice = choice_of(connection, tables, wanted, names)
     return _statements(connection.dialect, tables, wanted, place, limit, names, choice)
 
 
@@ -157,9 +69,9 @@ def _statements(
     place: Place | None,
     limit: int,
     names: tuple[str, ...],
-    choice: _Choice,
+    choice: Choice,
 ) -> Sequence[Statement]:
-    parts = _parts(tables, wanted, place, limit, names, choice, hides=dialect.name == "sqlite")
+    parts = _parts(tables, wanted, place, limit, names, choice, dialect.name)
     order = "created_at, id" if place is not None and place.newer else "created_at DESC, id DESC"
     made = united(parts, dialect, order=order, limit=limit)
     return [one._replace(sorts=True) for one in made] if choice.is_few else made
@@ -171,32 +83,33 @@ def _parts(
     place: Place | None,
     limit: int,
     names: tuple[str, ...],
-    choice: _Choice,
-    *,
-    hides: bool,
+    choice: Choice,
+    dialect: str,
 ) -> list[Part]:
     """Return the parts of the statement; several have the page's order and its limit."""
     table, newer = tables.run, place is not None and place.newer
-    rest = _Rest(tables, wanted, place, hides=hides)
+    run = tie_breaker(table.c.id, dialect)
+    rest = _Rest(tables, wanted, place, hides=dialect == "sqlite", is_late=choice.is_late)
     if wanted.meta and choice.way is None:
         return [Part(_by_metadata(tables, wanted, place, rest, limit))]
     if wanted.canvas is not None:
         key = run_key(wanted.canvas)
         others = (*rest.besides({"canvas"}), *rest.times())
         either = (table.c.canvas == key, table.c.id == key)
-        return [Part(_in_order(table, limit, newer, mine, *others)) for mine in either]
+        return [Part(_in_order(table, limit, newer, mine, *others, run=run)) for mine in either]
     if choice.way is None:
         return [Part(_in_order(table, limit, newer, *rest.besides(()), *rest.times()))]
-    way = _ways(tables, wanted, names)[choice.way]
+    way = ways_of(tables, wanted, names)[choice.way]
     if choice.is_few:
         where = (*way.where, *rest.besides(way.replaced), *rest.times(hidden=True))
         # By a sum: by the column alone, engines would read the index by time instead, from its end.
-        at, run = table.c.created_at + 0.0, table.c.id
-        order = (at, run) if newer else (at.desc(), run.desc())
-        return [Part(sa.select(table.c.created_at, run).where(*where).order_by(*order).limit(limit))]
+        at, tie = table.c.created_at + 0.0, table.c.id
+        order = (at, tie) if newer else (at.desc(), tie.desc())
+        return [Part(sa.select(table.c.created_at, tie).where(*where).order_by(*order).limit(limit))]
     names = tuple(f"one_{column.key}" for column in way.columns)
     same = (column == sa.bindparam(f"one_{column.key}", "", sa.String()) for column in way.columns)
-    query = _in_order(table, limit, newer, *same, *way.more, *rest.besides(way.replaced), *rest.times())
+    where = (*same, *way.more, *rest.besides(way.replaced), *rest.times())
+    query = _in_order(table, limit, newer, *where, run=run)
     return [Part(query, dict(zip(names, values, strict=True))) for values in itertools.product(*way.values)]
 
 
@@ -204,110 +117,18 @@ def _tenant_names(connection: Connection, tables: Tables, wanted: Filters) -> tu
     """Return the tenants that are asked for one by one; none where there are too many, or no need."""
     if wanted.tenant or wanted.tenants is None or "" in wanted.tenants:
         return ()
-    most = _PROBES_MAX // len(wanted.states or STATES)
+    most = PROBES_MAX // len(wanted.states or STATES)
     return tenancy.names(connection, tables, wanted.tenants, most) or ()
-
-
-def _ways(tables: Tables, wanted: Filters, names: tuple[str, ...]) -> list[_Way]:
-    """Return the indexes that may lead, the best first where all have many runs.
-
-    Args:
-        names: the tenants that `wanted.tenants` stands for.
-    """
-    column = tables.run.c
-    found = []
-    for name, prefix in (("id", wanted.id_prefix), ("digest", wanted.digest_prefix)):
-        if prefix is not None:
-            found.append(_Way(frozenset({name}), (begins(column[name], prefix),)))
-    # Spelled out, or the engine cannot know that the partial index holds this tenant.
-    named = (column.tenant != sa.literal_column("''"),)
-    if wanted.tenant:
-        mine = column.tenant == wanted.tenant
-        found.append(_with_states(tables, wanted, "tenant", column.tenant, (wanted.tenant,), mine, named))
-    elif wanted.tenants is not None and "" not in wanted.tenants:
-        mine = sa.and_(*tenancy.visible(column.tenant, wanted.tenants))
-        found.append(_with_states(tables, wanted, "tenants", column.tenant, names, mine, named))
-    if wanted.tasks is not None:
-        mine = column.task.in_(wanted.tasks)
-        found.append(_with_states(tables, wanted, "task", column.task, wanted.tasks, mine))
-    for name, value in (("worker", wanted.worker), ("queue", wanted.queue)):
-        if value is not None:
-            found.append(_with_states(tables, wanted, name, column[name], (value,), column[name] == value))
-    # One that leaves out few states is no way where something else is asked: a part for a rare state would
-    # be read to its end.
-    if wanted.states and (not found or len(wanted.states) <= len(STATES) // 2):
-        state = (column.state.in_(wanted.states),)
-        found.append(_Way(frozenset({"state"}), state, (column.state,), (wanted.states,)))
-    return found
-
-
-def _with_states(
-    tables: Tables,
-    wanted: Filters,
-    name: str,
-    column: sa.ColumnElement[str],
-    values: tuple[str, ...],
-    mine: Condition,
-    more: tuple[Condition, ...] = (),
-) -> _Way:
-    """Return the way of an index over a column, the state and the time."""
-    state = tables.run.c.state
-    where = (mine, *more, *([state.in_(wanted.states)] if wanted.states else []))
-    pairs = (values, wanted.states or STATES)
-    return _Way(frozenset({name, "state"}), where, (column, state), pairs, more)
-
-
-_choices: WeakKeyDictionary[Engine, OrderedDict[Any, tuple[_Choice, float]]] = WeakKeyDictionary()
-_choosing: Final = threading.Lock()
-
-
-def _choice(connection: Connection, tables: Tables, wanted: Filters, names: tuple[str, ...]) -> _Choice:
-    """Return which index leads, as it was chosen a moment ago, or counted now."""
-    if wanted.canvas is not None:
-        return _Choice()
-    key, now = (wanted, names), time.monotonic()
-    with _choosing:
-        found = _choices.setdefault(connection.engine, OrderedDict()).get(key)
-    if found is not None and now < found[1]:
-        return found[0]
-    ways = _ways(tables, wanted, names)
-    made = _chosen(connection, tables.run, ways, has_own=bool(wanted.meta))
-    with _choosing:
-        kept = _choices.setdefault(connection.engine, OrderedDict())
-        kept.pop(key, None)
-        kept[key] = (made, now + _CHOICE_SECONDS)
-        while len(kept) > _KEPT_MAX:
-            kept.popitem(last=False)
-    return made
-
-
-def _chosen(connection: Connection, table: sa.Table, ways: Sequence[_Way], *, has_own: bool) -> _Choice:
-    """Return which of these leads; metadata has an index of its own, better than any but one to few runs."""
-    if has_own:
-        counts = [_count(connection, table, way.where, _SOME) for way in ways]
-        is_few = bool(counts) and min(counts) <= _SOME
-        return _Choice(counts.index(min(counts)), is_few=True) if is_few else _Choice()
-    ordered = next((number for number, way in enumerate(ways) if way.is_ordered), None)
-    if ordered == 0 and all(way.replaced <= ways[0].replaced for way in ways):
-        return _Choice(0)
-    most = FEW if not ways or ways[0].is_ordered else _MANY
-    counts = [_count(connection, table, way.where, most) for way in ways]
-    if counts and min(counts) <= most:
-        return _Choice(counts.index(min(counts)), is_few=True)
-    return _Choice(ordered)
-
-
-def _count(connection: Connection, table: sa.Table, where: Sequence[Condition], most: int) -> int:
-    """Return how many runs there are of these, or more than `most`."""
-    some = sa.select(sa.literal(1)).select_from(table).where(*where).limit(most + 1).subquery()
-    return int(connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
 
 
 class _Rest:
     """What is asked of a run besides what the leading index answers."""
 
-    def __init__(self, tables: Tables, wanted: Filters, place: Place | None, *, hides: bool) -> None:
+    def __init__(
+        self, tables: Tables, wanted: Filters, place: Place | None, *, hides: bool, is_late: bool = False
+    ) -> None:
         self._run = tables.run.c
+        self._oldest = oldest_in(tables, wanted.states) if is_late else None
         self._metadata = tables.run_metadata
         self._wanted = wanted
         self._place = place
@@ -321,7 +142,11 @@ class _Rest:
     def times(self, *, hidden: bool = False) -> list[Condition]:
         """Return the conditions of time."""
         created = self._hidden("created_at") if hidden else self._run.created_at
-        return _times(created, self._run.id, self._wanted, self._place)
+        return [*self.late(created), *_times(created, self._run.id, self._wanted, self._place)]
+
+    def late(self, created: sa.ColumnElement[float]) -> list[Condition]:
+        """Return the condition that a run is not older than the oldest one that can be meant."""
+        return [created >= self._oldest] if self._oldest is not None else []
 
     def _conditions(self) -> Iterator[tuple[str, list[Condition]]]:
         wanted, hidden = self._wanted, self._hidden
@@ -373,8 +198,14 @@ def _times(
     return found
 
 
-def _in_order(table: sa.FromClause, limit: int, newer: bool, *where: Condition) -> sa.Select[Any]:
-    created, run = table.c.created_at, table.c.id
+def _in_order(
+    table: sa.FromClause,
+    limit: int,
+    newer: bool,
+    *where: Condition,
+    run: sa.ColumnElement[str] | None = None,
+) -> sa.Select[Any]:
+    created, run = table.c.created_at, table.c.id if run is None else run
     order = (created, run) if newer else (created.desc(), run.desc())
     return sa.select(created, run).where(*where).order_by(*order).limit(limit)
 
@@ -390,12 +221,7 @@ def _by_metadata(
     (name, value), *_ = wanted.meta
     mine = [first.c.key == name, first.c.value == value, run.c.id == first.c.run_id]
     mine += rest.besides({"meta 0"})
-    mine += _times(first.c.created_at, first.c.run_id, wanted, place)
+    mine += [*rest.late(first.c.created_at), *_times(first.c.created_at, first.c.run_id, wanted, place)]
     at, member = first.c.created_at, first.c.run_id
     order = (at, member) if place is not None and place.newer else (at.desc(), member.desc())
     return sa.select(at, member).where(*mine).order_by(*order).limit(limit)
-
-
-def begins(column: sa.ColumnElement[str], prefix: str) -> Condition:
-    """Return the condition that a text begins so, letter by letter."""
-    return sa.and_(column >= prefix, column < prefix + AFTER_ANY)

@@ -45,6 +45,7 @@ def _named(memory: Memory) -> Iterator[str]:
     if memory.success is not None and memory.success[1]:
         yield memory.success[1]
     yield from memory.canvases
+    yield from memory.counted
 
 
 def _without(memory: Memory, known: set[str]) -> Memory:
@@ -54,6 +55,7 @@ def _without(memory: Memory, known: set[str]) -> Memory:
         met=met and (*met[:2], met[2] if met[2] in known else ""),
         success=success and (success[0], success[1] if success[1] in known else ""),
         canvases={one: until for one, until in memory.canvases.items() if one in known},
+        counted={one: at for one, at in memory.counted.items() if one in known},
     )
 
 

@@ -6,7 +6,7 @@ Whoever declares a promise names it by task and kind, so a new limit keeps its r
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from plet_celery.objectives import (
     to_plain,
 )
 from plet_celery.store import bulk, tallies
-from plet_celery.store.columns import TASK_MAX, fit
+from plet_celery.store.columns import TASK_MAX, asked
 from plet_celery.store.schema import Tables
 from plet_celery.store.tallies import Tally
 
@@ -31,8 +31,10 @@ KEPT_DAYS: Final = 400
 """Days that dues and tallies are kept: longer than any window."""
 GONE_DAYS: Final = 90
 """Days that the row of a promise is kept which nobody makes any more."""
-SEEN_EVERY: Final = 3600.0
+SEEN_EVERY: Final = 600.0
 """Seconds after which a row is written only to say that its promise is still made."""
+UNSEEN_MAX: Final = 3 * SEEN_EVERY
+"""Seconds after which a promise is no longer made of whose task whoever passes knows nothing."""
 RECHECKED_SECONDS: Final = DAY
 """How long a missed time is asked about again: what met it may be told late."""
 _RECHECKED_MAX: Final = 20
@@ -69,6 +71,10 @@ class Memory(msgspec.Struct, omit_defaults=True):
     bad: int | None = None
     canvases: dict[str, float] = {}
     """Canvases that were open, and by when they had to be done."""
+    looked: float | None = None
+    """Up to which time of creation canvases were looked for that began and ended between two passes."""
+    counted: dict[str, float] = {}
+    """Those that were counted in the newest minutes, by their creation: they are not counted again."""
 
 
 memory_of = msgspec.json.Decoder(Memory).decode
@@ -88,6 +94,11 @@ class Promise:
     since: float | None = None
     """Since when it is in that state."""
     memory: Memory = field(default_factory=Memory)
+
+    @property
+    def begun_at(self) -> float:
+        """Since when it is promised as it is now: what was due before is nobody's fault."""
+        return self.memory.begun if self.memory.begun is not None else self.first_seen_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +147,7 @@ def declarations(
     limits: Mapping[str, str],
     has_app: bool,
     app: str = "",
+    tasks: Collection[str] | None = None,
 ) -> Declarations:
     """Return what has to be written of the promises that somebody makes; often nothing.
 
@@ -144,14 +156,17 @@ def declarations(
         has_app: it comes from the app itself: promises of this app which are not among them are made no
             more. Without, it may be what an older process was told: only what is not there at all is added.
         app: name of that app.
+        tasks: those that are there in this process; another one of that app may have others, whose promises
+            are withdrawn once nobody makes them for a while. None: all.
     """
     rows = {row.id: row for row in connection.execute(sa.select(tables.watching.objective))}
     mine = {one.id: one for one in declared}
     new, changed, anew = [], [], []
     for one_id, one in sorted(mine.items()):
-        told = Memory(
-            objective=to_plain(one.objective), source=one.source, app=one.app, limit=limits.get(one_id, "")
-        )
+        # A name may hold what no database stores: one of them must not keep the others from being judged.
+        source, of_app = asked(one.source, TASK_MAX), asked(one.app, TASK_MAX)
+        limit = limits.get(one_id, "")
+        told = Memory(objective=to_plain(one.objective), source=source, app=of_app, limit=limit)
         row = rows.get(one_id)
         if row is None:
             new.append(_row(one, now, now, NEW, now, msgspec.structs.replace(told, begun=now)))
@@ -160,8 +175,11 @@ def declarations(
             changed += [found] if found is not None else []
             anew += [one_id] if is_anew else []
     if has_app:
+        there = {asked(task, TASK_MAX) for task in tasks} if tasks is not None else None
         for row in rows.values():
-            if row.gone_at is None and row.id not in mine and memory_of(row.doc).app == app:
+            is_known = there is None or row.task in there or now - row.seen_at > UNSEEN_MAX
+            is_ours = row.id not in mine and memory_of(row.doc).app == asked(app, TASK_MAX)
+            if row.gone_at is None and is_known and is_ours:
                 changed.append((*row[:5], now, *row[6:]))
     return Declarations(new=tuple(new), changed=tuple(sorted(changed)), counted_anew=tuple(anew))
 
@@ -273,7 +291,7 @@ def _row(
     memory: Memory,
 ) -> tuple[Any, ...]:
     doc = msgspec.json.encode(memory).decode()
-    return (one.id, fit(one.task, TASK_MAX), one.objective.kind, now, first, None, state, since, doc)
+    return (one.id, asked(one.task, TASK_MAX), one.objective.kind, now, first, None, state, since, doc)
 
 
 def _drop_old(connection: Connection, tables: Tables, now: float) -> None:

@@ -140,7 +140,7 @@ def _due_tally(one: Promise, dues: Mapping[str, int], window: float, now: float)
     if every is None or isinstance(every, str):
         return Tally(dues.get("met", 0), bad)
     # Of an interval only the times that passed without a success have a row.
-    watched = min(window, max(0.0, now - one.first_seen_at))
+    watched = min(window, max(0.0, now - one.begun_at))
     return Tally(max(0, int(watched // as_seconds(every)) - bad), bad)
 
 

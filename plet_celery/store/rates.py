@@ -17,9 +17,9 @@ from plet_celery import events
 from plet_celery.store import glance, merge
 from plet_celery.store.columns import TASK_MAX, asked
 from plet_celery.store.engine import prefer_indexes
+from plet_celery.store.filters import Filters
 from plet_celery.store.hoststatus import list_hosts
 from plet_celery.store.listing import list_runs, newest_keys
-from plet_celery.store.probing import Filters
 from plet_celery.store.records import HostStatus, Run
 from plet_celery.store.rollups import BUCKET_SECONDS
 from plet_celery.store.store import Store

@@ -40,7 +40,7 @@ from plet_celery.store.rolluptables import rollup_bin_table, rollup_table, rollu
 from plet_celery.store.watchtables import WatchTables, watch_tables
 
 VERSION_TABLE: Final = "plet_alembic_version"
-REVISIONS: Final = ("0001", "0002", "0003")
+REVISIONS: Final = ("0001", "0002", "0003", "0004")
 """Every revision this version knows, oldest first; a test compares it with `migrations/versions`."""
 HEAD: Final = REVISIONS[-1]
 WORKS_FROM: Final = "works_from"
@@ -268,7 +268,7 @@ def _run(make: TableMaker) -> Table:
 
 
 def _run_indexes(make: TableMaker, table: Table) -> None:
-    make.index(table, "created", "created_at")
+    make.index(table, "newest", "created_at", "id")
     make.index(table, "state", "state", "created_at")
     make.index(table, "task", "task", "state", "created_at")
     make.index(table, "tenant", "tenant", "state", "created_at", where="tenant <> ''")

@@ -6,6 +6,7 @@ frozen: hence the time-outs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -21,6 +22,14 @@ LOCK_SECONDS: Final = 10
 _IDLE_SECONDS: Final = 60
 """A writer that does nothing in an open transaction for so long is frozen; the server ends it."""
 
+
+READER: Final = "plet_reader"
+"""Execution option: a connection of a store that only reads."""
+POSTGRES_BY_INDEX: Final = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
+POSTGRES_READER_BEGINNING: Final = (
+    # One message, where the driver would send BEGIN by itself and wait for the answer.
+    f"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; {POSTGRES_BY_INDEX}"
+)
 POSTGRES_BEGINNINGS: Final = (
     f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; "
     f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'",
@@ -39,17 +48,26 @@ _SESSION: Final = (
 )
 
 
-def make_postgres(url: URL, patience: Patience) -> Engine:
-    """Return an engine for psycopg 3."""
-    return _engine(
+def make_postgres(url: URL, patience: Patience, *, read_only: bool) -> Engine:
+    """Return an engine for psycopg 3.
+
+    Args:
+        read_only: nothing is written: every statement more is a way to the server and back.
+    """
+    engine = _engine(
         url,
         patience,
+        # Its beginning is what a ping would be, see `engine.reading`.
+        {"isolation_level": "AUTOCOMMIT", "pool_pre_ping": False} if read_only else {},
         connect_timeout=patience.silence(_CONNECT_SECONDS),
         application_name="plet",
         keepalives_idle=_SILENCE_SECONDS // 2,
         tcp_user_timeout=patience.silence(_SILENCE_SECONDS) * 1000,
         client_encoding="utf8",
     )
+    if read_only:
+        engine.update_execution_options(**{READER: True})
+    return engine
 
 
 def make_mysql(url: URL, patience: Patience) -> Engine:
@@ -58,6 +76,7 @@ def make_mysql(url: URL, patience: Patience) -> Engine:
     engine = _engine(
         url.difference_update_query(["charset", "use_unicode", "sql_mode"]),
         patience,
+        {},
         connect_timeout=patience.silence(_CONNECT_SECONDS),
         read_timeout=patience.silence(_SILENCE_SECONDS),
         write_timeout=_SILENCE_SECONDS,
@@ -75,13 +94,14 @@ def make_mysql(url: URL, patience: Patience) -> Engine:
     return engine
 
 
-def _engine(url: URL, patience: Patience, **given: Any) -> Engine:
+def _engine(url: URL, patience: Patience, options: Mapping[str, Any], **given: Any) -> Engine:
     arguments = {name: value for name, value in given.items() if name not in url.query}
+    usual = {"pool_pre_ping": True, "isolation_level": "READ COMMITTED", "pool_size": 2}
     return sa.create_engine(
         url,
-        pool_pre_ping=True,
-        isolation_level="READ COMMITTED",
         hide_parameters=True,
+        # The one that was used last knows the statements already.
+        pool_use_lifo=True,
         connect_args=arguments,
-        **({"pool_size": 2} | patience.pool),
+        **(usual | patience.pool | dict(options)),
     )

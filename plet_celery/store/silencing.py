@@ -23,6 +23,7 @@ from plet_celery.store.alertrows import (
     values_of,
 )
 from plet_celery.store.columns import WORD_MAX, asked, fit
+from plet_celery.store.records import iso
 from plet_celery.store.store import Store
 from plet_celery.store.tenancy import is_covered
 from plet_celery.store.watchtables import SUBJECT_MAX
@@ -33,6 +34,8 @@ WHO_MAX: Final = 255
 UNTIL_MAX: Final = 366 * 86_400.0
 """Seconds a silence may last."""
 PATTERN_MAX: Final = 1024
+HOLDING_MAX: Final = 5000
+"""So many silences hold at once; one for each of many alerts is still far from it."""
 _SHOWN_MAX: Final = 500
 
 
@@ -162,7 +165,9 @@ def end_silence(
         row = connection.execute(query).first()
         found = silence_of(row) if row is not None else None
         if found is None or not _may_see(found, tenants):
-            raise SilenceNotFound(f"no silence {silence_id[:64]!r}; `alerts silences` lists them")
+            raise SilenceNotFound(
+                f"no silence {silence_id[:64]!r}; `alerts list --state silenced --json` has their ids"
+            )
         if found.ended_at is not None or found.until <= now:
             return found
         found = replace(found, ended_at=now, ended_by=_text(by, WHO_MAX))
@@ -173,10 +178,10 @@ def end_silence(
 def silences(
     store: Store, *, now: float, ended: bool = False, tenants: Sequence[str] | None = None
 ) -> list[Silence]:
-    """Return the silences that hold now, the one that ends first first; at most 500.
+    """Return the silences that hold now, the one that ends first first; at most 5,000.
 
     Args:
-        ended: those that are over instead, the newest first.
+        ended: those that are over instead, the newest first, at most 500.
         tenants: a viewer of some tenants gets the silences that cover nothing but those.
     """
     table = store.tables.watching.silence
@@ -188,7 +193,9 @@ def silences(
         else query.where(holds).order_by(table.c.until, table.c.id)
     )
     with store.reading() as connection:
-        found = [silence_of(row) for row in connection.execute(query.limit(_SHOWN_MAX))]
+        found = [
+            silence_of(row) for row in connection.execute(query.limit(_SHOWN_MAX if ended else HOLDING_MAX))
+        ]
     return [one for one in found if _may_see(one, tenants)]
 
 
@@ -223,11 +230,17 @@ def _pattern(name: str, given: str) -> str:
 
 
 def _checked_until(until: float, now: float) -> float:
-    if not now < until <= now + UNTIL_MAX:
-        raise PletError(
-            f"a silence that ends {until - now:.0f} s from now is none; let it end within the next 366 days"
-        )
-    return until
+    if now < until <= now + UNTIL_MAX:
+        return until
+    wrong = "is too long" if until > now else "is over before it begins" if until <= now else "has no end"
+    raise PletError(f"a silence until {_named(until)} {wrong}; let it end within the next 366 days")
+
+
+def _named(at: float) -> str:
+    try:
+        return iso(at)
+    except ValueError:  # nan
+        return str(at)
 
 
 def _reason(given: str) -> str:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine
 
-from plet_celery.errors import StoreError, StoreUnavailable
+from plet_celery.errors import StoreError, StoreMissing, StoreUnavailable
 from plet_celery.store.patience import Patience
 
 BUSY_SECONDS: Final = 10.0
@@ -47,6 +47,11 @@ def make_engine(path: Path, *, read_only: bool, patience: Patience) -> Engine:
     def connect() -> sqlite3.Connection:
         if not read_only:
             _make_file(path)
+        elif _is_missing(path):
+            raise StoreMissing(
+                f"the store {str(path)!r} is not there; the first worker makes it, "
+                "or set plet_home or plet_database_url"
+            )
         mode = "ro" if read_only else "rw"
         return sqlite3.connect(
             f"file:{quote(str(path))}?mode={mode}",
@@ -57,7 +62,12 @@ def make_engine(path: Path, *, read_only: bool, patience: Patience) -> Engine:
         )
 
     engine = sa.create_engine(
-        "sqlite://", creator=connect, poolclass=sa.QueuePool, hide_parameters=True, **patience.pool
+        "sqlite://",
+        creator=connect,
+        poolclass=sa.QueuePool,
+        pool_use_lifo=True,
+        hide_parameters=True,
+        **patience.pool,
     )
 
     @sa.event.listens_for(engine, "connect")
@@ -86,6 +96,13 @@ def _use_wal(cursor: sqlite3.Cursor) -> None:
             time.sleep(_LOCK_LOOK_SECONDS)
 
 
+def _is_missing(path: Path) -> bool:
+    try:
+        return not path.exists()
+    except OSError:  # a folder that may not be looked into: SQLite says what is wrong
+        return False
+
+
 def _make_file(path: Path) -> None:
     # SQLite gives -wal and -shm the mode of the file itself.
     try:
@@ -99,6 +116,11 @@ def _make_file(path: Path) -> None:
                 "SQLite serves one user: set plet_database_url to PostgreSQL or MariaDB, or plet_home to a "
                 "folder of this user"
             ) from None
+    except FileNotFoundError as error:
+        raise StoreUnavailable(
+            f"the store {str(path)!r} cannot be made: there is no folder {str(path.parent)!r}; "
+            "make it, start a worker, or set plet_home or plet_database_url"
+        ) from error
     except OSError as error:
         raise StoreUnavailable(
             f"the store {str(path)!r} cannot be made by uid {os.getuid()} ({error.strerror}); "

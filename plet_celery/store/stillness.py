@@ -128,7 +128,7 @@ def _suspect(row: Any, limit_of: Callable[[str], float]) -> StillRun:
         pid=merge.integer(facts.get("pid")),
         pool=merge.text(facts.get("pool"), 64),
         started_at=row.started_at,
-        heard_at=row.started_at,
+        heard_at=max(row.started_at, state.log_at),
         silent_for=0.0,
         limit=merge.number(facts.get("stuck_after")) or limit_of(row.task),
         stage=state.running.name if state.running is not None else None,
@@ -164,7 +164,7 @@ def _measure_signs(connection: Connection, tables: Tables, keys: Iterable[Key]) 
 
 
 def _log_signs(connection: Connection, tables: Tables, keys: Iterable[Key]) -> dict[Key, float]:
-    """Read the newest chunk of each writer's log; of a log whose text is not kept nothing is known."""
+    """Read the newest chunk of each writer's log: an older version has not told when the last line came."""
     columns = ("run_id", "attempt_id", "writer", "number")
     newest: dict[tuple[str, str, str], int] = {}
     for run, attempt, writer, number in bulk.fetch(connection, tables.log_chunk, keys, columns=columns):

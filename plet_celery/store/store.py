@@ -88,6 +88,7 @@ class Store:
         self._engine: Engine | None = None
         self._lifelines: Lifelines | None = None
         self._lock = threading.Lock()
+        self._here = threading.local()
         self._pid = os.getpid()
         self._checked_at = -math.inf
         self.tables: Tables = tables_for(self._url.get_backend_name())
@@ -119,7 +120,23 @@ class Store:
             StoreUnavailable: the database cannot be reached, or a query takes longer than it may.
             SchemaError: it has no tables yet, or those of another version.
         """
-        return self._reading()
+        shared: Connection | None = getattr(self._here, "connection", None)
+        return self._reading() if shared is None else self._again(shared)
+
+    @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """Have all reads of this thread in here see one state of the database: they share a transaction.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached, or all together take longer than a read may.
+            SchemaError: it has no tables yet, or those of another version.
+        """
+        with self._reading() as connection:
+            self._here.connection = connection
+            try:
+                yield
+            finally:
+                del self._here.connection
 
     def ensure_schema(self) -> SchemaStatus:
         """Make or migrate the tables where that is needed, once among all who try at the same time.
@@ -251,6 +268,11 @@ class Store:
         query = sa.select(table.c.run_id, table.c.id, table.c.doc).where(*mine).order_by(table.c.run_id)
         with self.reading() as connection:
             return [open_attempt(row.run_id, row.id, row.doc, writer) for row in connection.execute(query)]
+
+    @contextmanager
+    def _again(self, connection: Connection) -> Iterator[Connection]:
+        with translated(self._url, self._patience.query_seconds):
+            yield connection
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

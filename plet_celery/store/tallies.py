@@ -152,10 +152,10 @@ def keep(connection: Connection, tables: Tables, tallies: Mapping[tuple[int, str
 
 
 def forget(connection: Connection, tables: Tables, ids: Iterable[str]) -> None:
-    """Drop all tallies of promises: their numbers have changed."""
-    table, some = tables.watching.tally, sorted(ids)
-    if some:
-        connection.execute(table.delete().where(table.c.objective_id.in_(some)))
+    """Drop all that was counted of promises, and their due times: their numbers have changed."""
+    if some := sorted(ids):
+        for table in (tables.watching.tally, tables.watching.due):
+            connection.execute(table.delete().where(table.c.objective_id.in_(some)))
 
 
 def _ends(

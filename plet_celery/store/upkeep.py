@@ -1,4 +1,4 @@
-"""What the store keeps of its own upkeep: removals that are due, events that came to nothing, channels."""
+"""What the store keeps of its own upkeep: removals that are due and events that came to nothing."""
 
 from __future__ import annotations
 
@@ -46,18 +46,6 @@ class Losses(msgspec.Struct, frozen=True, kw_only=True):
     """When it last refused one."""
     reason: str
     """Why."""
-
-
-class ChannelStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How a channel does."""
-
-    name: str
-    failures: int
-    """In a row."""
-    failing_since: float | None
-    succeeded_at: float | None
-    disabled_at: float | None
-    """Since when it is not tried any more."""
 
 
 def retention(store: Store) -> Retention:
@@ -131,19 +119,3 @@ def losses_by_journal(store: Store, *, since: float) -> dict[str, Losses]:
         )
         for journal, one in found.items()
     }
-
-
-def channels(store: Store) -> list[ChannelStatus]:
-    """Return how each channel does, by name."""
-    table = store.tables.watching.channel
-    with store.reading() as connection:
-        return [
-            ChannelStatus(
-                name=row.name,
-                failures=row.failures,
-                failing_since=row.failing_since,
-                succeeded_at=row.succeeded_at,
-                disabled_at=row.disabled_at,
-            )
-            for row in connection.execute(sa.select(table).order_by(table.c.name).limit(COUNT_MAX))
-        ]

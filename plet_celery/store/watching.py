@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from plet_celery.errors import StaleWrite
 from plet_celery.store.columns import WORD_MAX
-from plet_celery.store.engine import store_clock
+from plet_celery.store.engine import SET_BACK, store_clock
 from plet_celery.store.schema import Tables
 from plet_celery.store.store import Store
 from plet_celery.watchfacts import WatchLease
@@ -58,9 +58,18 @@ class LastPass:
         return self.now < self.held_until <= self.now + HELD_MAX
 
     @property
+    def lag(self) -> float | None:
+        """Seconds since the last complete pass, up to the begin of one that goes on; None: there was none."""
+        if self.passed_at is None:
+            return None
+        until = self.begun_at if self.is_held and self.begun_at is not None else self.now
+        return max(0.0, until - self.passed_at)
+
+    @property
     def idle(self) -> float | None:
         """Seconds since somebody last began a pass or completed one; None: nobody ever did."""
-        known = [at for at in (self.begun_at, self.passed_at) if at is not None]
+        latest = self.now + SET_BACK
+        known = [at for at in (self.begun_at, self.passed_at) if at is not None and at <= latest]
         return max(0.0, self.now - max(known)) if known else None
 
     def is_recent(self, spacing: float) -> bool:

@@ -10,12 +10,12 @@ from sqlalchemy.engine import Connection
 
 from plet_celery.store import assemble, merge
 from plet_celery.store.engine import prefer_indexes, store_clock
+from plet_celery.store.filters import Filters, Place
 from plet_celery.store.glance import values_of_newest
 from plet_celery.store.hosts import facts_of
 from plet_celery.store.listing import list_runs, newest_keys
 from plet_celery.store.load import batched
 from plet_celery.store.overviews import RunningRuns, WorkerStatus
-from plet_celery.store.probing import Filters, Place
 from plet_celery.store.records import Run
 from plet_celery.store.schema import Tables
 from plet_celery.store.store import Store

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,21 @@ from celery import Celery
 from webhooks import receiving
 
 from plet_celery import alert_fired, alert_resolved
+from plet_celery.monitor import rules
 from plet_celery.monitor.channels.call import CallChannel
 from plet_celery.monitor.channels.request import Rules
 from plet_celery.monitor.channels.signals import SignalsChannel
 from plet_celery.monitor.channels.webhook import WebhookChannel
+from plet_celery.monitor.life import advance
 from plet_celery.monitor.routing import channels_of
+from plet_celery.monitor.rules import Facts
 from plet_celery.monitor.sending import sent
+from plet_celery.monitor.texts import message_of
+from plet_celery.rulebook import Rulebook
 from plet_celery.settings import Settings
 from plet_celery.settings_channels import ChannelSettings
 from plet_celery.settings_sources import load_settings
+from plet_celery.store.outbox import Told
 
 PAGE = (Path(__file__).parents[2] / "docs" / "channels.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -101,6 +108,28 @@ def test_the_receivers_of_the_page_hear_signals(capsys: pytest.CaptureFixture[st
         "shop fired shop.import_catalogue",
         "shop.import_catalogue is well again",
     ]
+
+
+def test_the_message_of_the_page_is_what_comes() -> None:
+    facts = Facts(ends={"failure_rate": {"shop.import_catalogue": {"succeeded": 7, "failed": 3}}})
+    (found,) = rules.judge(facts, Rulebook({"timeout_rate": "off"}), now=NOW)
+    ids = ("1f9f7a2e-5d0c-4c8e-9a51-0b6f2a7d3c11", "7a41c06b-93d2-4f0e-8b7a-52c1e9d8f604",
+           "c3e8b1d7-06fa-4b29-a1c4-7de95f3082ab")  # fmt: skip
+    found = replace(found, runs=ids)
+    began = advance([], [found], now=NOW, new_id=lambda: "4f0c12ab" + "5" * 24, recent={})[-1].alert
+    fired = advance([began], [found], now=NOW + 60, new_id=str, recent={})[-1]
+    assert fired.kind == "fired"
+
+    message = message_of(
+        Told(kind=fired.kind, at=NOW + 60, alert=fired.alert),
+        key="91d2e07c" + "5" * 24,
+        number=2,
+        redact=str,
+        pages_url="https://flower.example.org/plet",
+    )
+
+    shown = PAGE.partition("## What a message says\n\n")[2].partition("\n\n")[0]
+    assert [line[4:] for line in shown.splitlines()] == message.text.splitlines()
 
 
 def test_every_key_of_a_channel_is_on_the_page_with_its_default() -> None:

@@ -301,6 +301,15 @@ def test_plain_http_behind_https_is_told(pem: Path) -> None:
         asked(receiver.url.replace("http", "https"), seconds=0.5)
 
 
+@pytest.mark.parametrize(
+    ("url", "proxy"),
+    [("http://127.0.0.1:0/", None), ("https://[::1]:00/", None), ("http://a/", "http://127.0.0.1:0")],
+)
+def test_the_port_0_is_not_the_usual_one(url: str, proxy: str | None) -> None:
+    with pytest.raises(Undelivered, match="its address has the port 0, at which nobody listens"):
+        asked(url, Rules(allow_private=True, proxy=proxy))
+
+
 def test_a_name_that_nobody_knows_is_told() -> None:
     with pytest.raises(Undelivered, match="the name of its host is not known"):
         asked("https://hooks.invalid/")

@@ -137,6 +137,11 @@ def test_what_cannot_be_used_is_refused_with_the_way_out(channels: dict[str, Any
         (["w=https://"], [f"w={KEY}"], "has no host"),
         (["w=https://a/b c"], [f"w={KEY}"], "characters that are none of a URL's"),
         (["w=https://a/\r\nX: y"], [f"w={KEY}"], "characters that are none of a URL's"),
+        (
+            ["w=https://a:0/"],
+            [f"w={KEY}"],
+            "has the port 0, at which nobody listens; write its port, or none",
+        ),
         (["w=https://u:p@a/"], [f"w={KEY}"], "has a user or password in it"),
         (["w=https://a", "w=https://b"], [f"w={KEY}"], "has several addresses"),
         (["w=https://a", "v=https://b"], [f"w={KEY}"], "entry 2 is not 'channel=secret'"),

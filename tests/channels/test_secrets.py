@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from alerting import NOW, an_alert, told
+from alerting import NOW, a_message, an_alert, told
 from celery import Celery
 from celery.bin.base import CLIContext
 from click.testing import CliRunner, Result
@@ -24,6 +24,7 @@ from plet_celery.doctor import examination
 from plet_celery.monitor.outbox import deliver
 from plet_celery.monitor.ping import ping
 from plet_celery.monitor.routing import Channels, channels_of
+from plet_celery.monitor.sending import sent
 from plet_celery.settings_sources import load_settings
 from plet_celery.store import Store, open_store
 from plet_celery.watchfacts import AlertDoc
@@ -144,6 +145,35 @@ def test_no_secret_shows_while_every_channel_fails(tmp_path: Path, logged: io.St
     assert "alerts cannot be sent" in clean(logged.getvalue())
     clean("".join(str(one.body) for one in receiver.requests))
     assert len(receiver.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["hunterCANARYPASS", "CANARYPATHabcdefgh", "QUOTED CANARY", "QUOTED%20CANARY", "CANARYTOKENASHOST"],
+)
+def test_a_part_of_an_address_without_a_digit_is_a_secret_too(secret: str) -> None:
+    def tell(message: Any) -> None:
+        raise RuntimeError(f"hooks.example.org/services refused {secret}, twice: {secret}")
+
+    conf = {
+        "plet_channels": {
+            "hook": {"kind": "webhook"},
+            "mail": {"kind": "notify"},
+            "chat": {"kind": "notify"},
+            "mine": {"kind": "call", "function": tell},
+        },
+        "plet_channel_secret_urls": [
+            "hook=https://hooks.example.org/services/CANARYPATHabcdefgh?key=QUOTED%20CANARY",
+            "mail=mailto://u:hunterCANARYPASS@h",
+            "chat=tgram://CANARYTOKENASHOST/1",
+        ],
+        "plet_channel_secret_keys": [f"hook={KEY}"],
+    }
+    channels = channels_of(load_settings(conf, {}))
+
+    found = sent(channels.by_name["mine"], a_message(), channels, NOW)
+
+    assert found == (False, "RuntimeError: hooks.example.org/services refused ***, twice: ***")
 
 
 def test_no_secret_shows_while_every_channel_works(tmp_path: Path, logged: io.StringIO) -> None:

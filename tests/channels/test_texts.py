@@ -80,6 +80,13 @@ def test_without_a_title_the_rule_speaks_and_empty_answers_have_no_line() -> Non
     ]
 
 
+def test_runs_are_said_only_where_they_are_named() -> None:
+    doc = AlertDoc(title="a success did not come in time", value="2 due times without a success", count=2)
+
+    assert "Runs:" not in said(an_alert(doc=doc))
+    assert "Runs: a1 and 1 more" in said(an_alert(doc=replace(doc, runs=("a1",))))
+
+
 def test_a_repeat_says_the_same() -> None:
     assert a_message(id="a" * 32) == a_message(id="a" * 32)
 

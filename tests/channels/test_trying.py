@@ -28,10 +28,12 @@ def disabled(store: Store, name: str = "ops") -> None:
 def test_a_test_sends_a_message_that_says_so(store: Store) -> None:
     ops = Recorder()
 
-    tried = try_out(store, channels(ops), "ops", now=NOW)
+    tried = try_out(store, channels(ops, pages_url="https://flower.example.org/plet"), "ops", now=NOW)
 
     assert (tried.ok, tried.status, tried.was_disabled) == (True, "kept", False)
     assert [one.kind for one in ops.told] == ["test"]
+    assert ops.told[0].link == "", "there is no page of a test"
+    assert "Link:" not in ops.told[0].text
     assert channelstates.states(store)["ops"].succeeded_at == NOW
 
 

@@ -9,7 +9,8 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,21 +18,30 @@ from typing import Any
 import pytest
 from alerting import NOW, a_message, channels
 from celery import Celery
-from webhooks import answer, hang, receiving
+from webhooks import Receiver, answer, hang, receiving
 
 from plet_celery import AlertMessage, alert_fired, alert_resolved
+from plet_celery.errors import SettingsError
 from plet_celery.monitor.channels import Channel, Undelivered
 from plet_celery.monitor.channels.call import CallChannel
 from plet_celery.monitor.channels.log import LogChannel
 from plet_celery.monitor.channels.notify import NotifyChannel
 from plet_celery.monitor.channels.signals import SignalsChannel
 from plet_celery.monitor.sending import sent
-from plet_celery.watchfacts import Severity
+from plet_celery.settings_sources import load_settings
+from plet_celery.watchfacts import AlertDoc, Severity
 
 
 def send(channel: Channel, message: AlertMessage | None = None) -> tuple[bool, str]:
     """Send as a pass does."""
     return sent(channel, message or a_message(), channels(channel), NOW)
+
+
+@pytest.fixture(autouse=True)
+def nobody_else_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An app that another test module of this process has loaded may have connected for good."""
+    for signal in (alert_fired, alert_resolved):
+        monkeypatch.setattr(signal, "receivers", [])
 
 
 # log
@@ -58,6 +68,22 @@ def test_an_alert_is_one_line_of_the_log(
     assert record.levelno == level
     assert "\n" not in record.getMessage()
     assert "Value: 34 % of 41 runs in the last hour" in record.getMessage()
+
+
+def test_a_line_of_the_log_says_nothing_twice(caplog: pytest.LogCaptureFixture) -> None:
+    send(LogChannel(name="log"), a_message(id="ab" * 16))
+
+    line = caplog.records[0].getMessage()
+    assert line.startswith("WARNING shop.import_catalogue: too many runs fail | Since: ")
+    assert line.count("too many runs fail") == 1
+
+
+def test_what_the_headline_had_no_room_for_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    title = "x" * 300
+
+    send(LogChannel(name="log"), a_message(doc=AlertDoc(title=title)))
+
+    assert f" | What: {title} | Since: " in caplog.records[0].getMessage()
 
 
 def test_percent_signs_in_words_are_data(caplog: pytest.LogCaptureFixture) -> None:
@@ -125,6 +151,45 @@ def test_one_that_is_not_there_is_told(path: str, words: str) -> None:
     assert not ok and words in status
 
 
+def listen_by_and_by(message: AlertMessage) -> Iterator[None]:
+    """One that is a generator, which runs only when somebody iterates."""
+    heard.append(message)
+    yield
+
+
+async def listen_by_and_by_later(message: AlertMessage) -> AsyncIterator[None]:
+    """One that is an asynchronous generator."""
+    heard.append(message)
+    yield
+
+
+async def listen_to_another(message: AlertMessage) -> Iterator[None]:
+    """One that hands on what it was to run."""
+    return listen_by_and_by(message)
+
+
+@pytest.mark.parametrize("function", [listen_by_and_by, listen_by_and_by_later, listen_to_another])
+@pytest.mark.usefixtures("nothing_heard")
+def test_a_function_that_never_runs_has_delivered_nothing(function: Any) -> None:
+    ok, status = send(CallChannel(name="c", function=function))
+
+    assert heard == []
+    assert not ok
+    assert status.endswith(
+        f":{function.__name__} has a yield in it, so calling it runs nothing; take that out"
+    )
+
+
+def test_a_function_that_has_run_may_return_a_generator() -> None:
+    assert send(CallChannel(name="c", function=lambda message: (one for one in "ab"))) == (True, "called")
+
+
+@pytest.mark.parametrize("function", [listen_by_and_by, listen_by_and_by_later, partial(listen_by_and_by)])
+def test_a_generator_is_refused_where_the_channel_is_set(function: Any) -> None:
+    with pytest.raises(SettingsError, match=r"'c': .*its function has a yield in it"):
+        load_settings({"plet_channels": {"c": {"kind": "call", "function": function}}}, {})
+
+
 def test_what_a_function_raises_is_told_without_secrets() -> None:
     def tell(message: AlertMessage) -> None:
         raise ValueError("no answer of https://bob:hunter2-7Zq@db1/x\nsecond line")
@@ -135,15 +200,16 @@ def test_what_a_function_raises_is_told_without_secrets() -> None:
     assert status == "ValueError: no answer of https://***@db1/x\\nsecond line"
 
 
-def test_an_error_that_cannot_be_shown_is_told_all_the_same() -> None:
+@pytest.mark.parametrize("raised", [RuntimeError, SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_an_error_that_cannot_be_shown_is_told_all_the_same(raised: type[BaseException]) -> None:
     class Mute(Exception):
         def __str__(self) -> str:
-            raise RuntimeError
+            raise raised
 
     def tell(message: AlertMessage) -> None:
         raise Mute
 
-    assert send(CallChannel(name="c", function=tell)) == (False, "Mute: RuntimeError")
+    assert send(CallChannel(name="c", function=tell)) == (False, f"Mute: {raised.__name__}")
 
 
 def test_djangos_connections_of_that_thread_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,8 +253,8 @@ def test_signals_tell_the_app_and_the_message(received: list[tuple[str, Any, Ale
 
     names = ["fired", "fired", "fired", "fired", "resolved"]
     assert received == [(name, app, message) for name, message in zip(names, messages, strict=True)]
-    assert statuses[0] == "alert_fired: 1 receivers"
-    assert statuses[-1] == "alert_resolved: 1 receivers"
+    assert statuses[0] == "alert_fired: 1 receiver"
+    assert statuses[-1] == "alert_resolved: 1 receiver"
 
 
 def test_a_receiver_of_another_app_hears_nothing() -> None:
@@ -243,13 +309,15 @@ def json_url(port: int) -> str:
     return f"json://127.0.0.1:{port}/t0k3n"
 
 
+def apprise_to(receiver: Receiver) -> NotifyChannel:
+    """A channel with time for loading Apprise and its hundred services, beside others that compute."""
+    return NotifyChannel(name="n", url=json_url(receiver.port), timeout=60.0)
+
+
 def test_apprise_sends_headline_and_text() -> None:
     message = a_message(severity=Severity.CRITICAL)
     with receiving(answer(200)) as receiver:
-        assert send(NotifyChannel(name="n", url=json_url(receiver.port)), message) == (
-            True,
-            "sent by Apprise",
-        )
+        assert send(apprise_to(receiver), message) == (True, "sent by Apprise")
 
     body = json.loads(receiver.requests[0].body)
     assert (body["title"], body["message"], body["type"]) == (message.headline, message.text, "failure")
@@ -260,7 +328,7 @@ def test_apprise_sends_headline_and_text() -> None:
 )
 def test_the_kind_of_a_message_is_apprises(kind: str, expected: str) -> None:
     with receiving(answer(200)) as receiver:
-        send(NotifyChannel(name="n", url=json_url(receiver.port)), a_message(kind))
+        send(apprise_to(receiver), a_message(kind))
 
     assert json.loads(receiver.requests[0].body)["type"] == expected
 
@@ -268,7 +336,7 @@ def test_the_kind_of_a_message_is_apprises(kind: str, expected: str) -> None:
 def test_a_refusal_is_told_and_nothing_of_it_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with receiving(answer(500, body=b"c4n4ry")) as receiver:
-        ok, status = send(NotifyChannel(name="n", url=json_url(receiver.port)))
+        ok, status = send(apprise_to(receiver))
 
     assert (ok, status) == (False, "Apprise could not deliver it")
     assert receiver.requests[0].place == "/t0k3n"
@@ -290,7 +358,7 @@ def test_the_negative_control_apprise_itself_logs_the_token(caplog: pytest.LogCa
 def test_another_use_of_apprise_keeps_its_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with receiving(answer(200)) as receiver:
-        send(NotifyChannel(name="n", url=json_url(receiver.port)))
+        send(apprise_to(receiver))
 
     logging.getLogger("apprise").warning("mine")
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import time
 from dataclasses import asdict
 
 import pytest
-from alerting import NOW, a_message
+from alerting import NOW, a_message, an_alert, channels, told
 from webhooks import answer, receiving, redirect
+from worlds import world_of
 
+from plet_celery.monitor import outbox, trying
 from plet_celery.monitor.channels.channel import Undelivered
 from plet_celery.monitor.channels.request import Rules
 from plet_celery.monitor.channels.webhook import WebhookChannel, body_of, shown_url, signature
+from plet_celery.monitor.checks import run_check
+from plet_celery.store import Store
+from plet_celery.watchfacts import Level
 
+HOUR = 3600.0
 KEY = "0123456789abcdef-key"
 
 
@@ -78,6 +85,22 @@ def test_what_is_not_2xx_is_undelivered_and_only_the_status_is_told(status: int)
 
     assert "c4n4ry" not in str(caught.value)
     assert str(caught.value).startswith("answered ")
+
+
+def test_a_webhook_that_is_down_for_long_is_red_until_a_test_reaches_it(store: Store) -> None:
+    now = time.time() - 26 * HOUR
+    with receiving(answer(503)) as receiver:
+        found = channels(channel(receiver.url), disable_after=24 * HOUR)
+        for hour in range(26):
+            told(store, an_alert(), "ops", now=now + hour * HOUR)
+            outbox.deliver(store, found, now=now + hour * HOUR, owner="test", has_app=True, seconds=60.0)
+        (red,) = run_check(world_of(store), "channel", now=time.time(), seconds=20)
+        receiver.behave = answer(200)
+        assert trying.try_out(store, found, "ops", now=time.time()).ok
+
+    (well,) = run_check(world_of(store), "channel", now=time.time(), seconds=20)
+    assert (red.level, well.level) == (Level.CRITICAL, Level.OK)
+    assert "in a row: answered 503" in red.observation, red.observation
 
 
 def test_a_redirect_is_told_as_such() -> None:

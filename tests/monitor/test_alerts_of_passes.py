@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ class Watched:
             database_url=url_of(folder / "plet.db"),
             celery=celery_facts(app),
         )
+
+    def schedule(self, task: str, every: float) -> None:
+        """Have beat run one more task."""
+        table = [*self._config.celery["timetable"], {"name": task, "task": task, "every": every}]
+        self._config = replace(self._config, celery={**self._config.celery, "timetable": table})
 
     def run(self, task: str, *, ago: float, error: str | None = None) -> None:
         run = self.story.run(task, started=self.now - ago)
@@ -115,3 +121,32 @@ def test_what_is_well_again_resolves(watched: Watched) -> None:
 
     assert "failure_rate shop.own" not in found
     assert "missed_schedule shop.nightly" not in found
+
+
+@pytest.mark.parametrize(
+    ("watched", "is_missed"),
+    [
+        ({"plet_ignore_tasks": ["shop.nightly"]}, False),
+        ({"plet_sample": {"shop.*": 0.1}}, False),
+        ({"plet_sample": {"shop.nightly": 1.0, "*": 0.1}}, True),
+    ],
+    indirect=["watched"],
+)
+def test_of_a_task_that_is_not_recorded_as_a_whole_no_run_is_missed(
+    watched: Watched, is_missed: bool
+) -> None:
+    watched.run("shop.nightly", ago=5000)
+    watched.passes(0)
+
+    assert ("missed_schedule shop.nightly" in watched.passes(150)) is is_missed
+
+
+def test_a_task_is_not_missed_for_times_before_it_was_scheduled(watched: Watched) -> None:
+    watched.run("shop.report", ago=5000)
+    watched.passes(0)
+    watched.schedule("shop.report", every=200.0)
+
+    for after in (30, 60, 300):
+        assert "missed_schedule shop.report" not in watched.passes(after)
+    watched.passes(500)
+    assert "missed_schedule shop.report" in watched.passes(630)

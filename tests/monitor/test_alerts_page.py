@@ -84,7 +84,7 @@ def test_the_silence_of_the_page_is_made_and_ended(tmp_path: Path) -> None:
     now = time.time()
 
     exec(code.replace("from plet_celery.store import alerting, open_store", ""), {
-        "alerting": alerting, "made": store, "now": now,
+        "alerting": alerting, "made": store,
     })  # fmt: skip
 
     (silence,) = alerting.silences(store, now=now + 601, ended=True)

@@ -111,6 +111,52 @@ def test_a_password_that_the_environment_holds_is_masked(monkeypatch: pytest.Mon
     assert masked("it said s3cr3t-word twice") == "it said *** twice"
 
 
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "NOTIFYPASSWORD",
+        "QUOTED/PASSWORD",
+        "QUOTED%2FPASSWORD",
+        "TOKENASHOSTOFAPPRISE",
+        "PATHOFWEBHOOKabc",
+        "pass-word",
+        "with.dots.PATHOFWEBHOOK",
+        "UNQUOTED/PASSWORD",
+        "PATHBEFOREAT",
+        "KEYKEYKEYKEYKEYKEY",
+        "SECONDKEYSECONDKEY",
+        "PINGPINGPINGPING",
+        "hide-this",
+    ],
+)
+def test_secrets_of_channels_are_masked(secret: str) -> None:
+    conf = {
+        "plet_channels": {
+            "n": {"kind": "notify"},
+            "q": {"kind": "notify"},
+            "t": {"kind": "notify"},
+            "t2": {"kind": "notify"},
+            "w": {"kind": "webhook"},
+        },
+        "plet_channel_secret_urls": [
+            "n=mailto://u:NOTIFYPASSWORD@h",
+            " q = mailto://u:QUOTED%2FPASSWORD@h?pass=pass-word",
+            "t=tgram://TOKENASHOSTOFAPPRISE/1",
+            "t2=mailto://u:UNQUOTED/PASSWORD@h",
+            "w=https://hooks.example.org/services/PATHOFWEBHOOKabc/with.dots.PATHOFWEBHOOK/PATHBEFOREAT@x",
+        ],
+        "plet_channel_secret_keys": ["w=KEYKEYKEYKEYKEYKEY", "w=SECONDKEYSECONDKEY"],
+        "plet_ping_secret_url": "https://ping.example.org/PINGPINGPINGPING",
+        "plet_redact_values_secret": ["hide-this"],
+    }
+
+    masked = masking(load_settings(conf, {}), make_url("sqlite:///x.db"), Celery(set_as_current=False).conf)
+
+    assert masked(f"services of hooks.example.org said {secret} twice") == (
+        "services of hooks.example.org said *** twice"
+    )
+
+
 def test_messages_of_all_priorities_are_counted(store: Store, redis_place: RedisPlace) -> None:
     options = {"global_keyprefix": redis_place.prefix, "priority_steps": [0, 3, 6, 9]}
     app = plain_app(redis_place.url, broker_transport_options=options)

@@ -6,12 +6,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from plet_celery.monitor import checkrules
+from plet_celery.monitor.checks.broker import decide_queue
+from plet_celery.monitor.checks.brokers import Depth
 from plet_celery.rulebook import Rulebook
+from plet_celery.store.waiting import Waiting
 from plet_celery.watchfacts import AlertState, CheckResult, Judgement, Level, Severity, Verdict
 
 FIRING = AlertState.FIRING
+NOW = 1_800_000_000.0
 
 
 def answer(name: str, level: Level, subject: str = "", **fields: Any) -> CheckResult:
@@ -59,6 +64,20 @@ def test_a_component_is_as_its_check_says(level: Level, verdict: Verdict, severi
     assert found.value == f"broker is {level}"
 
 
+@pytest.mark.parametrize(
+    ("name", "subject", "title"),
+    [
+        ("channel", "deny", "channel deny fails"),
+        ("channel", "", "the check of channel fails"),
+        ("workers", "w1", "the check of workers fails"),
+    ],
+)
+def test_a_channel_that_fails_is_named(name: str, subject: str, title: str) -> None:
+    (found,) = judge(answer(name, Level.WARNING, subject)).values()
+
+    assert found.title == title
+
+
 def test_all_checks_are_tuned_at_once_or_one_by_itself() -> None:
     given = {"check": {"for": 300, "severity": "warning"}, "check:broker": {"for": 0}, "check:disk": "off"}
     results = [answer(name, Level.CRITICAL) for name in ("broker", "beat", "disk")]
@@ -88,7 +107,7 @@ def queue(
         # The rule's number holds, whatever the check warns of.
         (queue(Level.OK, 101), "broken", "kept"),
         (queue(Level.WARNING, 100), "kept", "kept"),
-        (queue(Level.WARNING, 3, oldest_wait=2000.0), "broken", "kept"),
+        (queue(Level.WARNING, 3, oldest_wait=2000.0, is_late=True), "broken", "kept"),
         # Nobody takes from it: that it is deep is no second alert.
         (queue(Level.CRITICAL, 5000, 0), "no_data", "broken"),
         (queue(Level.WARNING, 0, 0), "kept", "broken"),
@@ -212,3 +231,17 @@ def test_subjects_of_a_check_that_did_not_answer_have_no_data() -> None:
         ("check:queue", "q"): Verdict.NO_DATA,
         ("queue_depth", "q"): Verdict.NO_DATA,
     }
+
+
+def test_a_raised_limit_of_a_queue_holds_while_its_runs_begin_soon() -> None:
+    waits = Waiting(queue="q", runs=1, oldest_at=NOW - 2, oldest_run="r", oldest_task="shop.pay")
+    deep = Depth(messages=500, consumers=1)
+    seen: Any = {"consumers": ["w"], "consumed_at": None, "is_known": True, "now": NOW, "max_wait": 900.0}
+    one = decide_queue("q", deep, waiting=waits, max_messages=100, **seen)
+    older = structs.replace(waits, oldest_at=NOW - 901)
+    late = decide_queue("q", deep, waiting=older, max_messages=100, **seen)
+    given = {"queue_depth": {"threshold": 1000}}
+
+    assert one.level is Level.WARNING
+    assert judge(one, given=given)["queue_depth", "q"].verdict is Verdict.KEPT
+    assert judge(late, given=given)["queue_depth", "q"].verdict is Verdict.BROKEN

@@ -133,6 +133,19 @@ def test_what_was_published_too_long_before_does_not_count(scene: Scene) -> None
     assert scene.verdict(TASK) == "broken"
 
 
+def test_what_was_made_up_during_the_day_hides_no_missing_night(scene: Scene) -> None:
+    finish(scene, within=6 * HOUR)
+    scene.clock = at("2031-03-04 06:01", BERLIN)
+    assert scene.verdict(TASK) == "broken"
+    scene.clock = at("2031-03-04 08:00", BERLIN)
+    scene.run(TASK)  # by hand
+    scene.look()
+    scene.clock = at("2031-03-05 06:01", BERLIN)
+
+    assert scene.verdict(TASK) == "broken"
+    assert [state for _, state in scene.dues()] == ["late", "missed"]
+
+
 def test_days_without_a_time_ask_for_nothing(scene: Scene) -> None:
     finish(scene, days="mon-fri")
     scene.clock = at("2031-03-07 02:00", BERLIN)  # Friday
@@ -228,6 +241,26 @@ def test_a_nightly_run_keeps_it_through_a_jump(scene: Scene, eve: str) -> None:
     assert [state for _, state in scene.dues()] == ["met"] * 3
 
 
+@pytest.mark.parametrize(
+    ("eve", "more"),
+    [
+        ("2031-03-29", {}),  # 23 hours later it is due again
+        ("2031-03-04", {"within": 2 * DAY}),
+    ],
+)
+def test_a_run_of_the_time_before_is_not_this_ones(scene: Scene, eve: str, more: dict[str, float]) -> None:
+    scene.clock = at(f"{eve} 00:30", BERLIN)
+    finish(scene, "06:00", **more)
+    scene.clock = at(f"{eve} 05:20", BERLIN)
+    scene.run(TASK, takes=10 * MINUTE)
+    scene.clock = at(f"{eve} 06:01", BERLIN)
+    assert scene.verdict(TASK) == "kept"
+
+    scene.clock = at(f"{eve} 06:01", BERLIN) + DAY
+    assert scene.verdict(TASK) == "broken"
+    assert [state for _, state in scene.dues()] == ["met", "missed"]
+
+
 # Canvases
 
 
@@ -269,6 +302,6 @@ def test_a_new_time_begins_anew(scene: Scene) -> None:
     scene.declared.clear()
     scene.promise(TASK, FinishBy("05:00", zone=BERLIN))
 
-    assert scene.judgement(TASK).value == "succeeded Tue 05:30, 30 min late"
+    assert scene.judgement(TASK).value == "succeeded Tue 05:30"
     scene.clock = at("2031-03-05 05:01", BERLIN)
     assert scene.verdict(TASK) == "broken"

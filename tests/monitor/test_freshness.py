@@ -80,6 +80,25 @@ def test_each_interval_that_passes_is_one_due_time(scene: Scene) -> None:
     assert scene.judgement(TASK).count == 3
 
 
+def test_a_monitor_down_for_a_day_counts_every_interval_that_passed(scene: Scene) -> None:
+    scene.promise(TASK, Freshness(5 * MINUTE, grace=0, window=DAY))
+    run = scene.run(TASK)
+    ended = run.started_at + 1
+    scene.look()
+    scene.clock = ended + DAY
+
+    written = []
+    for _ in range(4):
+        scene.clock += 1
+        assert scene.verdict(TASK) == "broken"
+        assert scene.last is not None
+        written.append(len(scene.last.kept.dues))
+
+    assert written == [100, 100, 88, 0]
+    assert scene.dues() == [(ended + number * 5 * MINUTE, "missed") for number in range(1, 289)]
+    assert (scene.status(TASK).good, scene.status(TASK).bad) == (0, 288)
+
+
 def test_an_outage_between_two_passes_is_found_afterwards(scene: Scene) -> None:
     scene.promise(TASK, Freshness(HOUR, grace=0))
     run = scene.run(TASK)
@@ -342,3 +361,25 @@ def test_a_day_of_a_jump_has_as_many_times_as_its_clock_shows(
 
     assert len(scene.dues()) == count
     assert all(shown(due, BERLIN).startswith(eve[5:]) for due, _ in scene.dues())
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (Freshness(HOUR, grace=0), Freshness(24 * HOUR, grace=0)),
+        (Freshness("0 * * * *", grace=0), Freshness("30 4 * * *", grace=0)),
+    ],
+    ids=["interval", "crontab"],
+)
+def test_other_numbers_forget_the_times_of_the_old_ones(scene: Scene, old: Freshness, new: Freshness) -> None:
+    scene.promise(TASK, old)
+    scene.look()
+    scene.clock += 10 * HOUR + 60
+    scene.look()
+    assert scene.status(TASK).bad == 10
+
+    scene.declared.clear()
+    scene.promise(TASK, new)
+    scene.look()
+
+    assert (scene.status(TASK).good, scene.status(TASK).bad, scene.status(TASK).compliance) == (0, 0, None)

@@ -16,7 +16,7 @@ from storing import positions_of
 from worlds import asked, kept, levels, pass_over, plain_app, result, world_of
 
 from plet_celery import events
-from plet_celery.monitor import verdict
+from plet_celery.monitor import book, verdict
 from plet_celery.monitor.checks import beat
 from plet_celery.settings_sources import load_settings
 from plet_celery.store import Store, clockwatch, health, watching
@@ -176,7 +176,7 @@ def test_what_has_expired_and_is_still_there_is_told(store: Store) -> None:
 
     assert fresh.level is Level.OK
     assert overdue.level is Level.WARNING
-    assert overdue.observation.startswith("1 runs expired, the oldest 3 d 00 h ago, and are there")
+    assert overdue.observation.startswith("1 run expired, the oldest 3 d 00 h ago, and is there")
     with store.writing() as connection:
         connection.execute(run.delete())
     assert asked(world_of(store), "retention", now=time.time())[""].level is Level.OK
@@ -206,7 +206,7 @@ def test_a_channel_that_is_disabled_is_critical(store: Store) -> None:
     rows = [
         {"name": "dead", "failures": 20, "failing_since": now - 9000, "disabled_at": now - 60, "doc": "{}"},
         {"name": "fine", "failures": 0, "succeeded_at": now - 5, "doc": "{}"},
-        {"name": "lame", "failures": 2, "failing_since": now - 90, "doc": "{}"},
+        {"name": "lame", "failures": 2, "failing_since": now - 90, "doc": '{"status":"answered 503"}'},
     ]
     with store.writing() as connection:
         for row in rows:
@@ -217,7 +217,16 @@ def test_a_channel_that_is_disabled_is_critical(store: Store) -> None:
     assert levels(nothing) == {"": Level.OK}
     assert levels(found) == {"dead": Level.CRITICAL, "fine": Level.OK, "lame": Level.WARNING}
     assert found["dead"].observation == "disabled 1 m 00 s ago, after 20 failures in a row"
-    assert found["lame"].since == now - 90
+    assert (found["lame"].since, found["lame"].observation) == (
+        now - 90,
+        "failed 2 times in a row: answered 503",
+    )
+    assert found["lame"].expectation == "every message taken"
+    assert found["lame"].advice.endswith(", then: celery -A proj plet alerts test lame")
+    with store.writing() as connection:
+        connection.execute(table.update().values(failures=1, disabled_at=None))
+    lame = asked(world_of(store), "channel", now=now)["lame"]
+    assert lame.observation == "failed 1 time in a row: answered 503"
     with store.writing() as connection:
         connection.execute(table.update().values(failures=0, disabled_at=None))
     assert set(levels(asked(world_of(store), "channel", now=now)).values()) == {Level.OK}
@@ -244,6 +253,8 @@ def ticking(**changed: Any) -> CheckResult:
         ({"asked_at": 500.0, "answering": ["celerybeat@atlas"]}, Level.OK),
         ({"scheduled": []}, Level.OK),
         ({"scheduled": [], "asked_at": 500.0}, Level.CRITICAL),
+        ({"scheduled": [], "known_at": 500.0, "now": 500.0 + 86_401}, Level.OK),
+        ({"known_at": 500.0, "now": 500.0 + 86_401}, Level.CRITICAL),
         ({"scheduled": [], "scheduler": "django_celery_beat.schedulers:DatabaseScheduler"}, Level.NO_DATA),
     ],
 )
@@ -295,6 +306,25 @@ def test_the_word_for_all_of_it() -> None:
     assert word(Level.WARNING, Level.CRITICAL) == "critical"
     assert word(Level.OK, passed=LastPass(now=now)) == "unknown"
     assert word(Level.OK, passed=LastPass(now=now, passed_at=now - 500)) == "late"
+
+
+@pytest.mark.parametrize(
+    ("passed_ago", "held_for", "is_late"),
+    [
+        (80.0, 20.0, False),  # it began after 65 s, and a channel that hangs holds it up
+        (80.0, -1.0, True),  # it has died
+        (100.0, 20.0, True),  # those before it have died
+    ],
+)
+def test_a_pass_that_goes_on_and_began_in_time_is_not_late(
+    passed_ago: float, held_for: float, is_late: bool
+) -> None:
+    now = 1000.0
+    passed = LastPass(now=now, passed_at=now - passed_ago, begun_at=now - 15, held_until=now + held_for)
+    rows = kept([result(Level.OK)], at=now)
+
+    assert (verdict.judge(rows, passed, load_settings({}, {})).word is verdict.Word.LATE) is is_late
+    assert book.is_late(passed, 30.0) is is_late
 
 
 def test_a_monitor_that_is_switched_off_is_not_ok(store: Store) -> None:

@@ -593,3 +593,19 @@ def test_a_since_that_is_no_time_is_none() -> None:
     watch.at(0, broken(since=float("nan")))
 
     assert watch.alert.doc.since is None
+
+
+def test_since_when_it_goes_on_is_not_forgotten_while_it_does() -> None:
+    """Of one cause the next late run is later: the alert began with the first."""
+    watch = Watch()
+
+    watch.at(0, broken(since=START - 100, runs=("a",)))
+    watch.at(30, broken(since=START + 20, runs=("b",)))
+    watch.at(60, broken(since=START + 60, runs=()))
+
+    assert watch.alert.doc.since == START - 100
+    assert watch.alert.doc.runs == ("b",)
+    watch.at(90, kept())
+    assert watch.alert.state is AlertState.RESOLVED
+    watch.at(120, broken(since=START + 110))
+    assert watch.alert.doc.since == START + 110

@@ -30,9 +30,11 @@ def app(timezone: str | None = None, **entries: Any) -> Celery:
     return made
 
 
-def judge(table: list[dict[str, Any]], now: str, given: Any = None, **newest: str) -> dict[str, Judgement]:
+def judge(
+    table: list[dict[str, Any]], now: str, given: Any = None, known: missed.Known | None = None, **newest: str
+) -> dict[str, Judgement]:
     ran = {f"shop.{name}": at(text) for name, text in newest.items()}
-    found = missed.judge(table, ran, Rulebook(given), now=at(now))
+    found = missed.judge(table, ran, Rulebook(given), now=at(now), known=known)
     return {one.subject.removeprefix("shop."): one for one in found}
 
 
@@ -149,3 +151,56 @@ def test_the_rule_can_be_switched_off() -> None:
     assert (
         judge(NIGHTLY, "2026-03-05T03:00:00", {"missed_schedule": "off"}, nightly="2026-03-02T02:00:01") == {}
     )
+
+
+@pytest.mark.parametrize("table", [NIGHTLY, EVERY_MINUTE])
+def test_before_its_entry_came_nothing_was_missed(table: list[dict[str, Any]]) -> None:
+    (name,) = (entry["name"] for entry in table)
+    known = missed.known_entries({}, table, at("2026-03-03T10:00:00"))
+    ran = {name: "2026-02-20T10:00:00"}  # by hand, or by other times
+
+    assert judge(table, "2026-03-03T10:01:30", known=known, **ran)[name].verdict is Verdict.KEPT
+    late = judge(table, "2026-03-04T02:01:00", known=known, **ran)[name]
+
+    assert late.verdict is Verdict.BROKEN
+    assert late.since == at("2026-03-04T02:00:00" if table is NIGHTLY else "2026-03-03T10:01:00")
+
+
+def test_an_entry_is_known_since_it_was_first_seen_as_it_is() -> None:
+    moved = timetable_of(app(nightly=crontab(minute=0, hour=9)))
+    first = missed.known_entries({}, NIGHTLY, 100.0)
+    both = missed.known_entries(first, moved, 200.0)
+
+    assert [seen for _, seen in sorted(first.items())] == [(100.0, 100.0)]
+    assert {both[missed.entry_id(NIGHTLY[0])], both[missed.entry_id(moved[0])]} == {
+        (100.0, 100.0),
+        (200.0, 200.0),
+    }
+    assert missed.known_entries(first, NIGHTLY, 300.0) == {missed.entry_id(NIGHTLY[0]): (100.0, 300.0)}
+
+
+def test_an_entry_that_was_gone_for_a_day_of_passes_is_new_when_it_comes_back() -> None:
+    known = missed.known_entries({}, NIGHTLY, 0.0)
+    for hour in range(1, 26):
+        known = missed.known_entries(known, EVERY_MINUTE, hour * 3600.0)
+    known = missed.known_entries(known, EVERY_MINUTE, 26 * 3600.0)
+
+    assert missed.known_entries(known, NIGHTLY, 1e6)[missed.entry_id(NIGHTLY[0])] == (1e6, 1e6)
+
+
+def test_a_monitor_that_was_away_for_days_knows_its_entries_all_the_same() -> None:
+    known = missed.known_entries({}, NIGHTLY, 0.0)
+
+    assert missed.known_entries(known, NIGHTLY, 1e6) == {missed.entry_id(NIGHTLY[0]): (0.0, 1e6)}
+
+
+def test_what_was_there_before_anybody_looked_was_always_there() -> None:
+    assert missed.known_entries(None, NIGHTLY, 100.0) == {missed.entry_id(NIGHTLY[0]): (0.0, 100.0)}
+
+
+@pytest.mark.parametrize(("minute", "ran"), [(0, "2026-10-25T00:00:00"), ("*/15", "2026-10-25T00:45:00")])
+def test_in_an_hour_that_comes_twice_beat_sends_once(minute: Any, ran: str) -> None:
+    table = timetable_of(app("Europe/Berlin", hourly=crontab(minute=minute)))
+
+    assert judge(table, "2026-10-25T01:59:00", hourly=ran)["hourly"].verdict is Verdict.KEPT
+    assert judge(table, "2026-10-25T02:02:00", hourly=ran)["hourly"].verdict is Verdict.BROKEN

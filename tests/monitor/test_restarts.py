@@ -182,3 +182,35 @@ def test_an_app_does_not_take_away_what_another_one_promises(scene: Scene) -> No
     promise_pass.announce(scene.store, [], now=scene.clock, has_app=True, app="billing")
 
     assert [one.task for one in scene.look()] == [TASK]
+
+
+def test_a_worker_that_lacks_a_task_does_not_take_away_what_another_one_promises(scene: Scene) -> None:
+    scene.promise(TASK, Freshness(HOUR, grace=0))
+    began, seen = scene.clock, set()
+
+    def lacking() -> None:
+        promise_pass.announce(
+            scene.store, [], now=scene.clock, has_app=True, app="shop", tasks={"shop.other"}
+        )
+
+    while scene.clock < began + 2 * HOUR:
+        lacking()
+        seen.add(scene.verdict(TASK))
+        scene.clock += 5 * 60
+        scene.announce()
+        seen.add(scene.verdict(TASK))
+        scene.clock += 5 * 60
+
+    assert seen == {"no_data", "broken"}
+    scene.clock += HOUR / 2
+    lacking()
+    # Nobody makes it any more.
+    assert scene.look() == []
+
+
+def test_a_worker_that_has_a_task_takes_away_what_it_promises_no_more(scene: Scene) -> None:
+    scene.promise(TASK, MaxWait(60))
+
+    promise_pass.announce(scene.store, [], now=scene.clock, has_app=True, app="shop", tasks={TASK})
+
+    assert scene.look() == []

@@ -72,6 +72,17 @@ def test_a_rate_says_its_numbers_in_words() -> None:
     assert (found.pending_for, found.keep_firing_for) == (60, 300)
 
 
+def test_the_advice_of_a_rate_is_a_command_that_runs() -> None:
+    found = judge(rates(**{"it's": {"failed": 40}, "shop.x": {"timed_out": 40}}))
+
+    advice = "see its failed runs, the newest first: celery -A proj plet runs --task"
+    assert found["failure_rate", "it's"].advice == f"""{advice} 'it'"'"'s' --state failed"""
+    assert found["timeout_rate", "shop.x"].advice == (
+        "see what hit its time limit, the newest first: "
+        "celery -A proj plet runs --task shop.x --state timed_out"
+    )
+
+
 def test_a_setting_moves_the_limit() -> None:
     facts = rates(t={"succeeded": 60, "failed": 40})
 

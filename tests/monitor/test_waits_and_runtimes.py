@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
-from scenes import DAY, MINUTE, Scene
+from scenes import DAY, HOUR, MINUTE, Scene
 
 from plet_celery import events
+from plet_celery.monitor import snapshot
 from plet_celery.objectives import MaxRuntime, MaxWait
+from plet_celery.store import evidence
 
 TASK = "shop.load"
 
@@ -79,6 +83,22 @@ def test_a_wait_for_an_eta_is_not_counted_against_the_budget(scene: Scene) -> No
     assert (scene.status(TASK).good, scene.status(TASK).bad) == (1, 0)
 
 
+def test_behind_more_runs_with_an_eta_than_are_looked_at_nothing_is_known(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "PER_TASK_MAX", 3)
+    monkeypatch.setattr(evidence, "open_runs", functools.partial(evidence.open_runs, limit=3))
+    scene.promise(TASK, MaxWait(60))
+    ahead = [scene.publish(TASK, eta=scene.clock + HOUR) for _ in range(4)]
+    scene.publish(TASK)
+    scene.clock += 90
+
+    assert scene.verdict(TASK) == "no_data"
+    scene.clock += HOUR + 60
+    found = scene.judgement(TASK)
+    assert (found.verdict, len(found.runs), {*found.runs} < {run.id for run in ahead}) == ("broken", 3, True)
+
+
 def test_a_retry_is_no_wait(scene: Scene) -> None:
     scene.promise(TASK, MaxWait(60))
     run = scene.start(scene.publish(TASK))
@@ -140,8 +160,49 @@ def test_a_runtime_recovers_after_the_late_run_has_ended(scene: Scene) -> None:
     ended = scene.judgement(TASK)
     scene.clock += 30
 
-    assert (ended.verdict, ended.value) == ("broken", "1 run ended late since the last look")
+    assert (ended.verdict, ended.value) == ("broken", "1 run ended late since the last look, after 17 min")
+    assert (ended.runs, ended.since) == ((run.id,), run.started_at + 900)
     assert scene.verdict(TASK) == "kept"
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["going on", "ended"])
+def test_runs_that_started_late_between_two_passes_are_named(scene: Scene, ends: bool) -> None:
+    scene.promise(TASK, MaxWait(60))
+    scene.look()
+    runs = [scene.publish(TASK) for _ in range(2)]
+    patient = scene.publish(TASK, eta=scene.clock + 74)
+    scene.clock += 75
+    for run in (*runs, patient):
+        scene.start(run)
+        if ends:
+            scene.end(run)
+    scene.run(TASK, waits=10)
+
+    found = scene.judgement(TASK)
+
+    assert found.value == "2 runs started late since the last look, after 75 s"
+    assert set(found.runs) == {run.id for run in runs}
+    assert (found.since, found.count) == (runs[0].queued_at + 60, 2)
+    scene.clock += 30
+    assert scene.verdict(TASK) == "kept"
+
+
+def test_a_late_start_is_not_told_once_more_at_the_end(scene: Scene) -> None:
+    scene.promise(TASK, MaxWait(60))
+    scene.look()
+    run = scene.publish(TASK)
+    scene.clock += 90
+    assert scene.verdict(TASK) == "broken"
+    scene.clock += 10
+    scene.start(run)
+    scene.clock += 20
+    assert scene.verdict(TASK) == "kept"
+    scene.until(scene.clock + 600)
+    scene.end(run)
+    scene.clock += 30
+
+    assert scene.verdict(TASK) == "kept"
+    assert (scene.status(TASK).good, scene.status(TASK).bad) == (0, 1)
 
 
 def test_a_run_that_is_late_between_two_passes_is_seen_all_the_same(scene: Scene) -> None:
@@ -367,3 +428,83 @@ def test_canvases_that_ended_are_counted_against_the_budget(scene: Scene) -> Non
         scene.look()
 
     assert (scene.status(TASK).good, scene.status(TASK).bad) == (1, 1)
+
+
+def test_canvases_between_two_passes_are_counted_once(scene: Scene) -> None:
+    scene.promise(TASK, MaxRuntime(10, scope="canvas"))
+    scene.look()
+    first = scene.run(TASK, takes=4)
+    scene.run("shop.index", canvas=first.id, takes=3)
+    scene.run(TASK, takes=1)
+    slow = scene.run(TASK, takes=8)
+    scene.run("shop.index", canvas=slow.id, takes=3)
+    for _ in range(10):
+        scene.look()
+        assert (scene.status(TASK).good, scene.status(TASK).bad) == (2, 1)
+        scene.clock += 30
+
+
+def test_a_canvas_that_was_seen_open_is_counted_once(scene: Scene) -> None:
+    scene.promise(TASK, MaxRuntime(600, scope="canvas"))
+    scene.look()
+    first = scene.start(scene.publish(TASK))
+    scene.look()
+    scene.clock += 5
+    scene.end(first)
+    for _ in range(3):
+        scene.look()
+        assert (scene.status(TASK).good, scene.status(TASK).bad) == (1, 0)
+        scene.clock += 30
+
+
+def test_a_canvas_that_another_task_began_is_not_counted_for_this_one(scene: Scene) -> None:
+    scene.promise(TASK, MaxRuntime(600, scope="canvas"))
+    scene.look()
+    first = scene.run("shop.other")
+    scene.run(TASK, canvas=first.id)
+    members = [scene.run(TASK, canvas="some-group") for _ in range(3)]
+    scene.look()
+
+    assert members
+    assert (scene.status(TASK).good, scene.status(TASK).bad) == (1, 0)
+
+
+def test_brief_canvases_that_are_told_of_late_are_counted(scene: Scene) -> None:
+    scene.promise(TASK, MaxRuntime(600, scope="canvas"))
+    scene.look()
+    scene.hold()
+    scene.run(TASK)
+    scene.clock += 60
+    scene.look()
+    scene.release()
+    scene.look()
+
+    assert scene.status(TASK).good == 1
+
+
+def test_more_brief_canvases_than_a_pass_looks_at_are_counted_in_later_ones(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "BRIEF_MAX", 5)
+    scene.promise(TASK, MaxRuntime(600, scope="canvas"))
+    scene.look()
+    for _ in range(18):
+        scene.run(TASK, takes=1)
+    counted = []
+    for _ in range(6):
+        scene.look()
+        counted.append(scene.status(TASK).good)
+
+    assert counted[0] == 5
+    assert counted[-1] == 18
+    assert counted == sorted(counted)
+
+
+def test_a_restart_forgets_no_brief_canvas_and_counts_none_twice(scene: Scene) -> None:
+    scene.promise(TASK, MaxRuntime(600, scope="canvas"))
+    scene.look()
+    for number in range(1, 6):
+        scene.run(TASK, takes=1)
+        scene.look()
+        scene.restart()
+        assert scene.status(TASK).good == number

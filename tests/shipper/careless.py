@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from plet_celery import sinks
+from plet_celery import logsink, sinks
 from plet_celery.journal_reader import Batch
 
 BETWEEN = 0.05
@@ -38,7 +38,7 @@ def positions_last(apply: Any) -> Any:
 
 if __name__ == "__main__":
     setattr(sinks.StoreSink, "apply", positions_first(sinks.StoreSink.apply))  # noqa: B010
-    setattr(sinks.LogFileSink, "apply", positions_last(sinks.LogFileSink.apply))  # noqa: B010
+    setattr(logsink.LogFileSink, "apply", positions_last(logsink.LogFileSink.apply))  # noqa: B010
     from plet_celery.shipper.__main__ import main
 
     sys.exit(main())

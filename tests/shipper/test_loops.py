@@ -189,6 +189,48 @@ def test_forgotten_writers_are_forgotten_after_a_pass(journal: Path) -> None:
     assert sink.forgotten == [writer]
 
 
+def test_what_was_forgotten_takes_no_memory_any_more(tmp_path: Path) -> None:
+    """A child a task leaves a writer a task: a shipper that lives for weeks must not remember them."""
+    open_journal(tmp_path / "j")
+    subject = loop(tmp_path / "j", ListSink())
+    for _ in range(3):
+        writer = Writer(tmp_path / "j", role="child", limits=LIMITS)
+        assert writer.append(events.LOG_WRITTEN, "r", "a", {"i": 1})
+        name = writer.id
+        writer.close()
+        subject.turn()
+        for segment in (tmp_path / "j").glob("w-*.plj"):
+            segment.unlink()
+
+        assert name is not None
+        subject.forget([name])
+        subject.turn()
+
+    assert subject._reader is not None
+    assert subject._reader.positions() == subject.positions == {}
+
+
+def test_what_a_batch_tells_is_counted_once_however_often_it_fails(tmp_path: Path) -> None:
+    """A database that can be read but not written gives its checkpoint, and refuses, again and again."""
+    open_journal(tmp_path / "j")
+    writer = Writer(tmp_path / "j", role="child", limits=LIMITS)
+    assert writer.append(events.LOG_WRITTEN, "r", "a", {"i": 1})
+    writer.drop("rate_limit", 5)
+    assert writer.append(events.LOG_WRITTEN, "r", "a", {"i": 2})
+    writer.close()
+    sink, notes = ListSink(), Notes("list", lambda writer, number: None)
+    subject = loop(tmp_path / "j", sink, notes=notes)
+    sink.raises = StoreUnavailable("read-only")
+
+    for _ in range(3):
+        subject.turn()
+    sink.raises = None
+    subject.turn()
+
+    assert numbers(sink) == [1, 2]
+    assert subject.facts()["dropped"] == {"rate_limit": 5}
+
+
 @pytest.mark.parametrize(("failures", "longest"), [(1, 0.5), (2, 1.0), (4, 4.0), (7, 30.0), (1000, 30.0)])
 def test_the_back_off_doubles_up_to_half_a_minute(failures: int, longest: float) -> None:
     assert backoff(failures, 1.0) == pytest.approx(longest)

@@ -226,3 +226,11 @@ def test_a_child_imports_no_app_of_the_users(tmp_path: Path, monkeypatch: pytest
     monkeypatch.syspath_prepend(str(tmp_path))
     __import__("shopapp")
     assert (tmp_path / "imported").exists()
+
+
+def test_a_store_whose_clock_was_put_back_keeps_nobody_from_passing() -> None:
+    duty = Duty(interval=30.0, began=100.0)
+    last = LastPass(now=NOW, begun_at=NOW + 21_600, passed_at=NOW + 21_601)
+
+    assert duty.due_in(last, 110.0) == 50.0
+    assert duty.due_in(last, 1000.0) <= 0

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from filling import fill_within_a_write
 from waiting import wait_until
 
 from plet_celery import presence
@@ -29,7 +32,7 @@ def process_of(pid: int) -> presence.Process:
     return found
 
 
-def test_a_beat_is_read_as_it_was_written(tmp_path: Path) -> None:
+def a_beat(**changes: Any) -> presence.Beat:
     beat = presence.Beat(
         process=presence.this_process(),
         role="shipper",
@@ -41,11 +44,40 @@ def test_a_beat_is_read_as_it_was_written(tmp_path: Path) -> None:
         turns=(1.0,),
         sinks={"store": {"failures": 0}},
     )
+    return msgspec.structs.replace(beat, **changes)
+
+
+def test_a_beat_is_read_as_it_was_written(tmp_path: Path) -> None:
+    beat = a_beat()
 
     presence.write_beat(tmp_path, beat)
 
     assert presence.read_beat(tmp_path) == beat
     assert (tmp_path / presence.BEAT_NAME).stat().st_mode & 0o777 == 0o600
+
+
+def test_on_a_full_disk_a_beat_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever watches would take its shipper for a frozen one, and kill it again and again."""
+    presence.write_beat(tmp_path, a_beat(sinks={"store": {"error": "x" * 500}}))
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(presence, "_write", full)
+
+    for mono in (2.5, 3.5):
+        presence.write_beat(tmp_path, a_beat(mono=mono))
+        assert presence.read_beat(tmp_path) == a_beat(mono=mono)
+
+
+def test_half_a_beat_never_takes_the_place_of_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        fill_within_a_write(patch)
+        presence.write_beat(tmp_path, a_beat())
+
+    assert not (tmp_path / presence.BEAT_NAME).exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pid": "x"}', b"\xff"])

@@ -99,6 +99,21 @@ def test_a_retry_that_never_came_counts_from_its_last_attempt(sqlite_store: Stor
     assert (_state(store, "old"), _state(store, "young")) == ("abandoned", "retrying")
 
 
+def test_a_retry_that_is_planned_for_later_is_waited_for(store: Store) -> None:
+    teller, now = Teller(), _now(store)
+    for run, planned in (("planned", now + 3600), ("old", now - WEEK - 30)):
+        child = teller.writer()
+        teller.now = now - 2 * WEEK
+        teller.start(child, run, f"{run}-1")
+        teller.now = now - WEEK - 60
+        teller.end(child, events.RUN_RETRIED, run, f"{run}-1", retries=0, when=planned)
+    Shipper(store).ship(teller.told)
+
+    _look(store)
+
+    assert (_state(store, "planned"), _state(store, "old")) == ("retrying", "abandoned")
+
+
 def test_shippers_of_two_hosts_say_the_same(store: Store) -> None:
     _waiting(store, old=(WEEK + 60, {}))
     now, found, _ = abandonment.forsaken(store, after=WEEK)

@@ -17,7 +17,7 @@ from storing import Shipper, dump
 
 from plet_celery.errors import AlertNotFound, PletError, SilenceNotFound, StaleWrite
 from plet_celery.monitor import alarms, life
-from plet_celery.store import Store, alerting, bulk, erasing, outbox, watching
+from plet_celery.store import Store, alerterasing, alerting, bulk, erasing, outbox, watching
 from plet_celery.store.alertrows import values_of
 from plet_celery.store.engine import prefer_indexes
 from plet_celery.watchfacts import (
@@ -133,6 +133,29 @@ def test_a_channel_that_is_named_twice_is_told_once(store: Store, lease: WatchLe
     settle(store, lease, 0, broken(), route=lambda alert, change: twice)
 
     assert len(rows(store, "delivery")) == 1
+
+
+@pytest.mark.parametrize("fields", [{"tenant": "acme"}, {"task": "shop.import"}])
+def test_who_was_told_hears_the_end_though_it_spoke_of_others_since(
+    store: Store, lease: WatchLease, fields: dict[str, str]
+) -> None:
+    def to_its_own(alert: Alert, change: Change) -> Sequence[Route]:
+        mine = all(getattr(alert, name) == value for name, value in fields.items())
+        return [Route(channel="acme" if mine else "rest", needs_app=False)]
+
+    settle(store, lease, 0, broken(value="2 late", runs=("a",), **fields), route=to_its_own)
+    settle(store, lease, 30, broken(value="9 late", runs=("a", "b")), route=to_its_own)
+    settle(store, lease, 60, kept(), route=to_its_own)
+
+    sent = alerting.deliveries_of(store, only(store).id)
+    assert [(one.number, one.channel) for one in sent] == [(2, "acme"), (3, "acme"), (3, "rest")]
+    with store.reading() as connection:
+        last = outbox.last_told(connection, store.tables, only(store).id)
+    assert {one.state for one in last.values()} == {AlertState.RESOLVED}
+    assert {one.resolved_at for one in last.values()} == {START + 60}
+    assert last["rest"].doc.runs == ("a", "b")
+    # Nothing of what it was not told of before.
+    assert (last["acme"].doc.value, last["acme"].doc.runs) == ("2 late", ("a",))
 
 
 def test_what_an_alert_says_when_it_is_told_stays_in_its_message(store: Store, lease: WatchLease) -> None:
@@ -398,6 +421,22 @@ def test_a_silence_holds_until_its_end_and_then_the_alert_is_told_once(
     assert [one.number for one in alerting.deliveries_of(store, only(store).id)] == [3, 3]
 
 
+def test_many_silences_that_end_earlier_hide_none(store: Store, lease: WatchLease) -> None:
+    made = alerting.silence(
+        store, rule="failure_rate", until=START + 7200, reason="deployment", by="kim", now=START
+    )
+    table = store.tables.watching.silence
+    with store.writing() as connection:
+        row = dict(connection.execute(sa.select(table)).mappings().one())
+        others = [row | {"id": f"{number:032x}", "until": START + 3600} for number in range(600)]
+        doc = row["doc"].replace("failure_rate", "another_rule")
+        connection.execute(table.insert(), [one | {"doc": doc} for one in others])
+
+    assert made in alerting.silences(store, now=START)
+    settle(store, lease, 0, broken())
+    assert rows(store, "delivery") == []
+
+
 def test_one_alert_is_silenced_by_its_own_words_whatever_they_are(store: Store, lease: WatchLease) -> None:
     settle(store, lease, 0, broken(subject="a[1]*"), broken(subject="a1x"))
     found = {one.subject: one for one in alerting.list_alerts(store).items}
@@ -434,10 +473,11 @@ def test_one_whose_time_is_over_has_ended(store: Store) -> None:
     ("fields", "text"),
     [
         ({"reason": " "}, "say why"),
-        ({"until": START}, "ends 0 s from now"),
-        ({"until": START - 60}, "ends -60 s from now"),
-        ({"until": START + 400 * DAY}, "within the next 366 days"),
-        ({"until": float("nan")}, "within the next 366 days"),
+        ({"until": START}, "Z is over before it begins; let it end within the next 366 days"),
+        ({"until": START - 60}, "is over before it begins"),
+        ({"until": START + 400 * DAY}, "Z is too long; let it end within the next 366 days"),
+        ({"until": float("inf")}, "within the next 366 days"),
+        ({"until": float("nan")}, "until nan has no end; let it"),
         ({"subject": "x" * 2000}, "has 2000 characters"),
     ],
 )
@@ -796,6 +836,35 @@ def test_the_alerts_and_silences_of_an_erased_tenant_are_gone(
     assert {row.alert_id for row in rows(store, "transition")} == ids
     assert {row.alert_id for row in rows(store, "delivery")} == ids
     assert "acme/north" not in str(dump(store))
+
+
+def test_an_erased_tenant_is_named_in_no_alert_of_others(store: Store, lease: WatchLease) -> None:
+    one = {"rule": "objective:1", "subject": "shop.load"}
+    settle(store, lease, 0, broken(**one, tenant="acme/north", affected="1 run of acme/north"))
+    settle(store, lease, 30, critical(**one, tenant="", affected="3 runs of acme/north, acme2, beta"))
+    assert len(rows(store, "delivery")) == 4  # to two channels each
+
+    erasing.erase_tenant(store, "acme", mirror=False)
+
+    assert "acme/north" not in str(dump(store))
+    (alert,) = alerting.open_alerts(store)
+    assert alert.doc.affected == "3 runs of acme2, beta"
+    assert len(rows(store, "delivery")) == 2
+
+
+@pytest.mark.parametrize(
+    ("affected", "tenant", "left"),
+    [
+        ("2 runs of acme, beta", "acme", "2 runs of beta"),
+        ("2 runs of acme/north", "acme", "2 runs"),
+        ("2 runs of acme2", "acme", "2 runs of acme2"),
+        ("2 runs of acme, inc., beta", "acme, inc.", "2 runs"),
+        ("the store of this host", "acme", "the store of this host"),
+        ("", "acme", ""),
+    ],
+)
+def test_a_tenant_is_taken_out_of_who_is_affected(affected: str, tenant: str, left: str) -> None:
+    assert alerterasing._without(affected, tenant) == left
 
 
 def test_the_id_of_an_erased_run_is_in_no_alert_and_no_message(

@@ -20,8 +20,9 @@ from plet_celery.monitor import promise_pass
 from plet_celery.objectives import Declared, FinishBy, Freshness, MaxRuntime, MaxWait, StartBy
 from plet_celery.store import Store, bulk, queries
 from plet_celery.store.engine import prefer_indexes
-from plet_celery.store.listing import expanded
-from plet_celery.store.probing import Filters, Place, statements
+from plet_celery.store.filters import Filters, Place
+from plet_celery.store.listing import _cursor, expanded
+from plet_celery.store.probing import statements
 from plet_celery.store.settle import RunRow
 
 pytestmark = pytest.mark.slow
@@ -34,6 +35,8 @@ TASKS = ("other.task", "shop.import", "shop.index", "shop.mail", "shop.price", "
 WORKERS = ("celery@a", "celery@b", "celery@c")
 QUEUES = ("celery", "imports", "mail")
 HEADS = 500
+BUSY = 2400
+"""Of the newest runs every third is open."""
 
 
 class Made(NamedTuple):
@@ -99,6 +102,10 @@ def _made(chance: random.Random, number: int, heads: list[str]) -> Made:
     odd = number % 700 == 3
     run = heads[number] if head else f"{chance.getrandbits(32):08x}-0000-4000-8000-{number:012d}"
     (state,) = chance.choices(STATES, WEIGHTS)
+    if state == "retrying" and number < COUNT - BUSY:
+        state = "running"
+    elif number >= COUNT - BUSY and number % 3 == 0:
+        state = "retrying"
     # Every tenth shares its time with the one before: the id breaks the tie.
     created = T0 + (number - (number % 10 == 0)) * 0.5
     canvas = chance.choice(heads) if not head and number % 5 == 0 else None
@@ -178,6 +185,10 @@ FILTERS: tuple[dict[str, Any], ...] = (
     {"search": "0000000"},
     {"search": "7"},
     {"search": "7", "states": ["running"]},
+    {"search": "7", "states": ["retrying"]},
+    {"search": "7f", "states": ["retrying"], "tenants": ["acme"]},
+    {"meta": {"supplier": "s8"}, "states": ["retrying"]},
+    {"meta": {"supplier": "s8", "kind": "a"}, "states": ["retrying"], "until": T0 + 49_900.0},
     {"search": "7f", "task": "shop.*", "until": T0 + 40_000.0},
     {"search": "shop.mail", "task": "other.task"},
     {"search": "shop.m", "meta": {"supplier": "s8"}},
@@ -402,3 +413,42 @@ def test_a_cursor_of_strange_text_finds_nothing(store: Store) -> None:
 def test_a_page_lies_on_one_side_of_a_run(sqlite_store: Store) -> None:
     with pytest.raises(PletError, match="one of both"):
         queries.list_runs(sqlite_store, after="x", before="y")
+
+
+def test_the_way_back_from_an_empty_page_leaves_nothing_out(store: Store, made: list[Made]) -> None:
+    keys = sorted(one.key for one in made)
+    nothing = queries.list_runs(store, before=_cursor(keys[-1]), limit=3)
+    assert nothing.items == []
+
+    again = queries.list_runs(store, after=nothing.next, limit=3)
+
+    assert [run.id for run in again.items] == [run for _, run in keys[:-4:-1]]
+    nothing = queries.list_runs(store, after=_cursor(keys[0]), limit=3)
+    assert nothing.items == []
+
+    again = queries.list_runs(store, before=nothing.previous, limit=3)
+
+    assert [run.id for run in again.items] == [run for _, run in keys[2::-1]]
+
+
+@pytest.mark.parametrize("wanted", [{"search": "7"}, {"meta": {"supplier": "s8"}}], ids=str)
+def test_what_is_older_than_all_open_runs_is_not_looked_at(store: Store, wanted: dict[str, Any]) -> None:
+    """Where hundreds are open, their rows are not all read for a few that have a value or an id."""
+    asked: list[str] = []
+
+    def note(connection: Any, cursor: Any, text: str, *rest: Any) -> None:
+        asked.append(text)
+
+    sa.event.listen(store.engine, "before_cursor_execute", note)
+    try:
+        assert queries.list_runs(store, states=["retrying"], **wanted).items
+        asked.clear()
+        queries.list_runs(store, states=["succeeded"], **wanted)
+        others = [*asked]
+        asked.clear()
+        queries.list_runs(store, states=["retrying"], **wanted)
+    finally:
+        sa.event.remove(store.engine, "before_cursor_execute", note)
+
+    assert any("first_retrying" in text for text in asked)
+    assert not any("first_succeeded" in text for text in others)

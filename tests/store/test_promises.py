@@ -70,7 +70,7 @@ def test_a_day_of_every_promise(scene: Scene) -> None:
         "a.wait": (3, 0),
         "b.start": (1, 0),
         "c.runtime": (2, 1),
-        "d.canvas": (0, 0),
+        "d.canvas": (2, 1),
         "e.finish": (1, 0),
         "f.interval": (1, 2),  # its first success came some seconds after an hour, too
         "g.crontab": (2, 1),
@@ -237,3 +237,17 @@ def told_of_promises(store: Store) -> str:
         return "\n".join(
             str(list(connection.execute(sa.select(table)))) for table in (own.objective, own.due)
         )
+
+
+def test_a_name_that_no_database_stores_keeps_no_promise_from_being_judged(scene: Scene) -> None:
+    odd = [
+        Declared("shop.\ud800", MaxWait(60), "task", "shop\ud800"),
+        Declared("shop.\x00", MaxWait(60), "\udfff", "shop"),
+    ]
+    fine = Declared("shop.fine", MaxWait(60), "task", "shop\ud800")
+    for made in ([*odd, fine], [*odd, fine], [fine]):
+        promise_pass.announce(scene.store, made, now=scene.clock, has_app=True, app="shop\ud800")
+        scene.clock += 1
+
+        assert "shop.fine" in [one.task for one in scene.look()]
+    assert len(scene.look()) == 2  # that of the other app, and the one that is still made

@@ -51,7 +51,7 @@ def test_a_missing_folder_is_unavailable(tmp_path: Path) -> None:
     store = open_store(url_of(tmp_path / "none" / "plet.db"))
 
     with pytest.raises(
-        StoreUnavailable, match=r"cannot be made by uid .* set plet_home or plet_database_url"
+        StoreUnavailable, match=r"cannot be made: there is no folder .*none'; .* set plet_home"
     ):
         store.ensure_schema()
     store.close()

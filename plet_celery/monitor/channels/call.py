@@ -36,16 +36,27 @@ class CallChannel:
         """Call the function; an `async def` one is run to its end.
 
         Raises:
-            Undelivered: there is no such function. What it raises itself comes out as it is.
+            Undelivered: there is no such function, or it has a yield in it. What it raises itself
+                comes out as it is.
         """
         function = _imported(self.function) if isinstance(self.function, str) else self.function
         try:
             found = function(message)
             if inspect.iscoroutine(found):
-                asyncio.run(found)
+                found = asyncio.run(found)
+            if _waits_to_run(found):
+                raise Undelivered(
+                    f"function {self.target} has a yield in it, so calling it runs nothing; take that out"
+                )
         finally:
             _close_connections()
         return "called"
+
+
+def _waits_to_run(found: Any) -> bool:
+    """Tell whether a function returned itself as a generator; a generator expression is only its result."""
+    code = getattr(found, "gi_code", None) or getattr(found, "ag_code", None)
+    return code is not None and code.co_name != "<genexpr>"
 
 
 def _imported(path: str) -> Callable[[AlertMessage], Any]:

@@ -12,6 +12,7 @@ log = logging.getLogger("plet_celery.alerts")
 
 _LEVELS: Final = {"critical": logging.ERROR, "warning": logging.WARNING}
 _CALM: Final = frozenset({"resolved", "ended", "test"})
+_OF_HEADLINE: Final = frozenset({"What", "With"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,5 +33,12 @@ class LogChannel:
         """Log one line."""
         level = logging.INFO if message.kind in _CALM else _LEVELS.get(message.severity, logging.WARNING)
         # The lines of the text are safe each: joined they are one line of the log.
-        log.log(level, "%s", " | ".join(message.text.split("\n")))
+        headline, *lines = message.text.split("\n")
+        log.log(level, "%s", " | ".join([headline, *(line for line in lines if not _is_in(headline, line))]))
         return "logged"
+
+
+def _is_in(headline: str, line: str) -> bool:
+    """Tell whether the headline says it already; one that had to be cut may not."""
+    name, _, words = line.partition(": ")
+    return name in _OF_HEADLINE and words in headline

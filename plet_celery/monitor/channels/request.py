@@ -91,13 +91,13 @@ def _head(method: str, url: str, headers: Mapping[str, str], body: bytes, rules:
 
 
 def _opened(parts: SplitResult, rules: Rules, deadline: float) -> socket.socket:
-    host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+    host, port = parts.hostname or "", _port(parts)
     if rules.proxy is None:
         peer = _connected(_resolved(host, port, rules), rules.allow_private, deadline)
     else:
         _refuse_numbers(host, port, rules)
         proxy = urlsplit(rules.proxy)
-        found = _resolved(proxy.hostname or "", proxy.port or _PORTS["http"], rules)
+        found = _resolved(proxy.hostname or "", _port(proxy), rules)
         peer = _connected(found, True, deadline)
     try:
         if rules.proxy is not None and parts.scheme == "https":
@@ -110,6 +110,12 @@ def _opened(parts: SplitResult, rules: Rules, deadline: float) -> socket.socket:
         peer.close()
         raise
     return peer
+
+
+def _port(parts: SplitResult) -> int:
+    if parts.port == 0:
+        raise Undelivered("its address has the port 0, at which nobody listens")
+    return parts.port or _PORTS[parts.scheme]
 
 
 def _resolved(host: str, port: int, rules: Rules) -> list[Any]:

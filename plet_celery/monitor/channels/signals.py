@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from plet_celery.alertsignals import AlertMessage, alert_fired, alert_resolved
+from plet_celery.terminal.text import counted
 
 _ENDS: Final = frozenset({"resolved", "ended"})
 
@@ -37,5 +38,5 @@ class SignalsChannel:
         )
         answers = signal.send(sender=self.app, message=message)
         failed = sum(isinstance(answer, Exception) for _, answer in answers)
-        received = f"{name}: {len(answers)} receivers"
+        received = f"{name}: {counted(len(answers), 'receiver')}"
         return f"{received}, {failed} of them raised" if failed else received

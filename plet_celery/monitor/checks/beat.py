@@ -17,6 +17,8 @@ from plet_celery.watchfacts import CheckResult, Level
 
 NAME: Final = "beat"
 GRACE_SECONDS: Final = 10.0
+GONE_SECONDS: Final = 86_400.0
+"""Where nothing is scheduled, a beat that has ended is told for a day: it may have ended for good."""
 _DEFAULT_SCHEDULERS: Final = ("", "celery.beat:PersistentScheduler")
 
 
@@ -73,12 +75,13 @@ def decide(
     limit = 2 * interval + GRACE_SECONDS
     expectation = f"a tick every {span(interval, whole=True)}"
     values = {"tick_at": tick, "answering": list(answering), "scheduled": len(scheduled)}
-    if tick is None:
-        nothing = not scheduled and scheduler in _DEFAULT_SCHEDULERS
+    nothing = not scheduled and scheduler in _DEFAULT_SCHEDULERS
+    if tick is None or (nothing and now - tick > GONE_SECONDS):
+        seen = f"for {span(now - tick, whole=True)}" if tick is not None else "yet"
         return CheckResult(
             name=NAME,
             level=Level.OK if nothing else Level.NO_DATA,
-            observation="nothing is scheduled, and no beat was seen; passes come from shippers"
+            observation=f"nothing is scheduled, and no beat was seen {seen}; passes come from shippers"
             if nothing
             else "no tick was seen yet",
             expectation=expectation,

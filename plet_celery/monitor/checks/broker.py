@@ -67,9 +67,9 @@ def check_queues(looks: Looks) -> Iterator[CheckResult]:
         # Told by the check of the workers; what lies in the queues is known all the same.
         answers = None
     try:
-        waiting: dict[str, Waiting] | None = looks.queued()
+        waiting, is_whole = looks.queued()
     except Exception:
-        waiting = None
+        waiting, is_whole = {}, False
     settings, own = looks.world.settings, looks.world.facts.get("queues") or []
     for name, depth in sorted(depths.items()):
         consumers = consumers_of(name, depth, answers)
@@ -82,8 +82,8 @@ def check_queues(looks: Looks) -> Iterator[CheckResult]:
             depth,
             consumers=consumers,
             consumed_at=before.result.values.get("consumed_at") if before is not None else None,
-            waiting=(waiting or {}).get(name),
-            is_known=waiting is not None,
+            waiting=waiting.get(name),
+            is_known=is_whole,
             now=looks.now,
             max_messages=settings.queue_max_messages,
             max_wait=settings.queue_max_wait,
@@ -117,7 +117,7 @@ def decide_queue(
     Args:
         consumed_at: when a pass last saw a consumer of it.
         waiting: what the store knows of runs in it; only looked at while messages are there.
-        is_known: the store could be asked.
+        is_known: the store could be asked, and knows all that waits.
     """
     number = consumers if isinstance(consumers, int) else len(consumers) if consumers is not None else None
     oldest = waiting if waiting is not None and depth.messages else None
@@ -128,17 +128,18 @@ def decide_queue(
     elif depth.messages and not is_known:
         parts.append("for how long is not known")
     parts.append(_consumed(number))
+    is_late = wait is not None and wait > max_wait
     values: dict[str, Any] = {"messages": depth.messages, "consumers": number}
     if number or consumed_at is not None:
         values["consumed_at"] = now if number else consumed_at
     if oldest is not None and wait is not None:
-        values |= {"oldest_wait": round(wait, 1), "oldest_run": oldest.oldest_run}
+        values |= {"oldest_wait": round(wait, 1), "oldest_run": oldest.oldest_run, "is_late": is_late}
     level, affected, advice, since = Level.OK, "", "", None
     if number == 0 and depth.messages:
         level, since = Level.CRITICAL, oldest.oldest_at if oldest is not None else None
         affected = f"every task sent to {name}: nobody takes it"
         advice = f"start a worker with -Q {name}, or correct the task's queue"
-    elif depth.messages > max_messages or (wait is not None and wait > max_wait):
+    elif depth.messages > max_messages or is_late:
         level = Level.WARNING
         affected = f"tasks sent to {name} begin late"
         advice = "add workers or slots; see which task takes long on the list of runs"

@@ -33,7 +33,7 @@ class Looks:
     hosts: Once[list[HostStatus]]
     workers: Once[list[WorkerStatus]]
     """The workers that the store knows."""
-    queued: Once[dict[str, waiting.Waiting]]
+    queued: Once[waiting.Queued]
     """Runs that wait, by queue, as the store knows them."""
     depths: Once[dict[str, brokers.Depth]]
     """Messages in each queue, as the broker counts them."""
@@ -68,7 +68,7 @@ def looks(world: World, *, now: float, seconds: float) -> Looks:
 
     def names() -> list[str]:
         found: dict[str, None] = dict.fromkeys(world.facts.get("queues") or [])
-        for source in (queued, answers):
+        for source in (lambda: queued().by_queue, answers):
             try:
                 found.update(dict.fromkeys(_queues_of(source())))
             except Exception:

@@ -10,7 +10,7 @@ from plet_celery.store import hostfacts, upkeep
 from plet_celery.store.hostfacts import HostFacts
 from plet_celery.store.records import HostStatus
 from plet_celery.store.upkeep import Losses
-from plet_celery.terminal.text import size, span
+from plet_celery.terminal.text import counted, size, span
 from plet_celery.watchfacts import CheckResult, Level
 
 NAME: Final = "shipper"
@@ -115,7 +115,7 @@ def _behind(host: HostStatus, now: float) -> _Found:
 
 def _troubles(facts: HostFacts) -> _Found:
     if facts.log_failures:
-        text = f"its log files failed {facts.log_failures} times in a row: {facts.log_error}"
+        text = f"its log files failed {counted(facts.log_failures, 'time')} in a row: {facts.log_error}"
         yield Level.WARNING, text, "give the disk room; the journal keeps all until then"
     if facts.missing_segments:
         text = f"{facts.missing_segments} segments are missing that nobody had shipped"

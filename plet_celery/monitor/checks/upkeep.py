@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any, Final
 
 from plet_celery.monitor.checks.look import Looks
-from plet_celery.store import upkeep
-from plet_celery.store.upkeep import ChannelStatus, Retention
+from plet_celery.store import channelstates, upkeep
+from plet_celery.store.channelstates import ChannelState
+from plet_celery.store.upkeep import Retention
 from plet_celery.store.watching import LastPass
-from plet_celery.terminal.text import span
+from plet_celery.terminal.text import counted, span
 from plet_celery.watchfacts import CheckResult, Level
 
 RETENTION: Final = "retention"
@@ -38,7 +39,6 @@ def decide_retention(found: Retention, *, every: float) -> CheckResult:
     overdue = found.now - found.overdue_since if found.overdue_since is not None else 0.0
     values: dict[str, Any] = {"overdue": found.overdue, "last_at": found.last_at}
     expectation = f"what has expired is gone within {span(allowed, whole=True)}"
-    count = f"{found.overdue}{'+' if found.overdue >= upkeep.COUNT_MAX else ''}"
     last = (
         f"last removal {span(max(0.0, found.now - found.last_at), whole=True)} ago"
         if found.last_at is not None
@@ -49,7 +49,9 @@ def decide_retention(found: Retention, *, every: float) -> CheckResult:
         advice = "if the clock is right: celery plet prune --trust-clock"
         return _warned(text, expectation, advice, since=found.jumped_at, values=values)
     if found.overdue and overdue > allowed:
-        text = f"{count} runs expired, the oldest {span(overdue, whole=True)} ago, and are there; {last}"
+        is_capped, are = found.overdue >= upkeep.COUNT_MAX, "is" if found.overdue == 1 else "are"
+        runs = f"{found.overdue}+ runs" if is_capped else counted(found.overdue, "run")
+        text = f"{runs} expired, the oldest {span(overdue, whole=True)} ago, and {are} there; {last}"
         advice = "run celery plet prune now and then" if not every else "see the shippers: they remove"
         since = found.overdue_since
         return _warned(text, expectation, advice, since=since, values=values)
@@ -78,7 +80,7 @@ def check_monitor(looks: Looks) -> Iterator[CheckResult]:
 
 
 def late_after(interval: float) -> float:
-    """Return the age in seconds at which the last pass counts as late."""
+    """Return the lag in seconds at which passes count as late."""
     return LATE_INTERVALS * interval + LATE_GRACE
 
 
@@ -100,9 +102,9 @@ def decide_monitor(passed: LastPass, *, interval: float, is_on: bool = True) -> 
     if not is_on:
         text, advice = "plet_monitor is off: nothing is watched", "set plet_monitor = True"
         return replace(answer, observation=text, affected="", advice=advice)
-    age, took = passed.age, passed.doc.get("took")
+    age, lag, took = passed.age, passed.lag, passed.doc.get("took")
     answer = replace(answer, values={"age": age, "took": took, "owner": passed.owner})
-    if age is None:
+    if age is None or lag is None:
         if passed.begun_at is None:
             return answer
         ago = span(max(0.0, passed.now - passed.begun_at), whole=True)
@@ -110,7 +112,8 @@ def decide_monitor(passed: LastPass, *, interval: float, is_on: bool = True) -> 
     text = f"last pass {span(age, whole=True)} ago"
     if isinstance(took, int | float):
         text += f", took {span(took)}"
-    if age > late_after(interval):
+    # One that goes on and began in time is not late, however long what it sends takes.
+    if lag > late_after(interval):
         return replace(answer, level=Level.CRITICAL, observation=text, since=passed.passed_at)
     if isinstance(took, int | float) and took > interval:
         return replace(
@@ -125,7 +128,7 @@ def decide_monitor(passed: LastPass, *, interval: float, is_on: bool = True) -> 
 
 def check_channels(looks: Looks) -> Iterator[CheckResult]:
     """Look at every channel that was ever used."""
-    found = upkeep.channels(looks.world.store)
+    found = channelstates.states(looks.world.store)
     if not found:
         yield CheckResult(
             name=CHANNEL,
@@ -133,18 +136,18 @@ def check_channels(looks: Looks) -> Iterator[CheckResult]:
             observation="nothing was sent yet, and nothing has failed",
             expectation="every channel takes what it is sent",
         )
-    for one in found:
+    for one in found.values():
         yield decide_channel(one, now=looks.now)
 
 
-def decide_channel(one: ChannelStatus, *, now: float) -> CheckResult:
+def decide_channel(one: ChannelState, *, now: float) -> CheckResult:
     """Say whether a channel takes what it is sent."""
     answer = CheckResult(
         name=CHANNEL,
         subject=one.name,
         level=Level.OK,
         observation="it takes what it is sent",
-        expectation="it takes what it is sent",
+        expectation="every message taken",
         values={"failures": one.failures, "disabled_at": one.disabled_at, "succeeded_at": one.succeeded_at},
     )
     if one.disabled_at is None and not one.failures:
@@ -153,14 +156,18 @@ def decide_channel(one: ChannelStatus, *, now: float) -> CheckResult:
     answer = replace(
         answer,
         affected="whoever is told of alerts by it",
-        advice="mend or replace it in plet_channels, then send it a test message",
+        advice=f"mend or replace it in plet_channels, then: celery -A proj plet alerts test {one.name}",
     )
     if one.disabled_at is not None:
         ago = span(max(0.0, now - one.disabled_at), whole=True)
-        text = f"disabled {ago} ago, after {one.failures} failures in a row"
+        text = f"disabled {ago} ago, after {counted(one.failures, 'failure')} in a row{_last_said(one)}"
         return replace(answer, level=Level.CRITICAL, observation=text, since=one.disabled_at)
-    text = f"failed {one.failures} times in a row"
+    text = f"failed {counted(one.failures, 'time')} in a row{_last_said(one)}"
     return replace(answer, level=Level.WARNING, observation=text, since=one.failing_since)
+
+
+def _last_said(one: ChannelState) -> str:
+    return f": {one.doc.status}" if one.doc.status else ""
 
 
 def _warned(
