@@ -9,8 +9,10 @@ READY := $(VENV)/.ready
 LINT_READY := $(VENV)/.ready-to-lint
 # make test PYTEST_ARGS="-k journal" narrows it.
 PYTEST_ARGS ?=
-# Tests wait more than they compute: on workers, servers and conditions.
-TEST_JOBS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
+# What tests start computes beside them: with one more than there are cores, all of these are busy all the time.
+TEST_JOBS ?= $(shell expr 1 + $$(getconf _NPROCESSORS_ONLN))
+# Many processes are started, and each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint bench pictures clean
 
@@ -18,7 +20,7 @@ demo: $(READY)
 	@$(BIN)/celery -A example_project plet up --call example_project.census $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(LINT_READY)
 	$(BIN)/ruff check .

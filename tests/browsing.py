@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from busy_shop import BusyShop
 from flowers import RunningFlower
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Locator, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Dialog,
+    Locator,
+    Page,
+    Response,
+    expect,
+    sync_playwright,
+)
 from waiting import wait_until
 
 CHROMIUM: Final = Path("/usr/bin/chromium")
@@ -27,7 +37,7 @@ _ARGUMENTS: Final = (
 )
 
 # Two cores are shared with servers and other tests.
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=40_000)
 
 
 @contextmanager
@@ -52,7 +62,7 @@ class Visits:
     def open(self, address: str, *, width: int = 1280, height: int = 900, **options: Any) -> Page:
         """Open an address in a new profile; `options` are those of Playwright's `new_context`."""
         context = self._browser.new_context(viewport={"width": width, "height": height}, **options)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(40_000)
         page = context.new_page()
         host = urlsplit(address).netloc
         page.on("console", self._listen)
@@ -127,3 +137,29 @@ def await_line_in_view(page: Page, selector: str) -> None:
     }"""
     # Playwright's own waiting for scripts needs eval, which our pages forbid.
     wait_until(lambda: page.evaluate(script, selector), 10, what=f"{selector} in view of {page.url}")
+
+
+@dataclass
+class Asked:
+    """What a page asks for after it was loaded: regions by the status of their answers."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    count: int = 0
+
+    def hear(self, answer: Response) -> None:
+        if "region=" in answer.url:
+            self.statuses[answer.status] += 1
+            self.count += 1
+
+
+def listening(page: Page) -> Asked:
+    asked = Asked()
+    page.on("response", asked.hear)
+    return asked
+
+
+def awaited(page: Page, asked: Asked, more: int) -> None:
+    """Wait until so many further regions were answered."""
+    wanted = asked.count + more
+    # Playwright hears of answers only while it is asked for something.
+    wait_until(lambda: page.title() and asked.count >= wanted, 30, what=lambda: str(asked))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from plet_celery.store.schema import HEAD
 from plet_celery.watchfacts import CheckResult, Level
 
 STACK = """Current thread 0x00007f2b (most recent call first):
@@ -20,7 +21,7 @@ def well() -> list[CheckResult]:
 
     return [
         one("store", "", "postgresql answers in 2 ms"),
-        one("store", "schema", "tables at 0003 (head)"),
+        one("store", "schema", f"tables at {HEAD} (head)"),
         one("store", "size", "1.2 GiB in tables"),
         one("store", "writing", "it can be written"),
         one("broker", "", "amqp://broker.internal:5672// answers in 6 ms"),

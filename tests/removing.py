@@ -16,10 +16,10 @@ from plet_celery import events
 from plet_celery.events import Event
 from plet_celery.journal_place import open_journal
 from plet_celery.logfiles import LogLimits
+from plet_celery.logsink import LogFileSink
 from plet_celery.mirror import Mirror
 from plet_celery.mirror_copies import Origin
 from plet_celery.shipper.removal import Remover
-from plet_celery.sinks import LogFileSink
 from plet_celery.store import IngestLimits, Store
 
 DAY = 86_400.0

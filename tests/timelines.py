@@ -57,7 +57,7 @@ def make_child(
 def render(name: str, **namespace: Any) -> str:
     """Return a fragment as a page sends it, twelve seconds after T0."""
     words: dict[str, Any] = {"here": _here, "run_url": lambda run_id: "/plet/runs/" + quote(run_id, safe="")}
-    return fill(fragment(name, **words | namespace), Reader(T0 + 12))
+    return fill(fragment(name, **words | namespace), Reader(T0 + 12)).decode()
 
 
 def _here(**changes: object) -> str:

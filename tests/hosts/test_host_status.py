@@ -11,7 +11,7 @@ from hosting import HERE, THERE, holder, opened, silence
 from storing import positions_of
 
 from plet_celery import events
-from plet_celery.store import Lease, Store, queries
+from plet_celery.store import Lease, Store, hostfacts, queries
 
 RUN = "00000000-0000-4000-8000-00000000000a"
 
@@ -118,3 +118,15 @@ def test_a_clock_that_is_off_by_more_than_30_s_is_flagged(
     (status,) = queries.list_hosts(store)
     assert status.skew == pytest.approx(ahead, abs=1.0)
     assert status.is_skewed is flagged
+
+
+def test_a_host_whose_clock_was_put_back_is_heard_at_once(store: Store) -> None:
+    held, now = store.take_lease(HERE, **holder(host="a")), time.time()
+    store.beat(held, {"disk_free_bytes": 1 << 40}, now=now + 86_400)
+
+    store.beat(held, {"disk_free_bytes": 1}, now=now)
+    store.beat(held, {"disk_free_bytes": 2}, now=now - 30)  # told before
+
+    (status,) = queries.list_hosts(store)
+    assert status.beat_at == now
+    assert hostfacts.by_journal(store)[HERE].disk_free_bytes == 1

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ending import kill_shipper
 from proxying import Proxy, proxy_before
 from waiting import wait_until
 
 from plet_celery import presence
 from plet_celery.errors import PletError
 from plet_celery.store import Store, open_store, queries
-from plet_celery.supervision import end_shipper
 
 APPS = Path(__file__).parent / "apps"
 
@@ -92,7 +92,7 @@ class Machine:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         for journal in self.home.glob("journal/*"):
-            assert end_shipper(journal, timeout=30)
+            kill_shipper(journal)
 
 
 def as_host(name: str, command: list[str]) -> list[str]:

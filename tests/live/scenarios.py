@@ -59,7 +59,7 @@ class Stage:
             states if len(states) > 1 or expected.attempts else (),
         )
 
-    def settle(self, expected: Mapping[str, Outcome], timeout: float = 20.0) -> dict[str, Outcome]:
+    def settle(self, expected: Mapping[str, Outcome], timeout: float = 90.0) -> dict[str, Outcome]:
         """Return what is seen of the expected ends, once it is that; else what it is when time is up."""
         with contextlib.suppress(AssertionError):
             wait_until(

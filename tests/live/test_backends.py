@@ -89,14 +89,15 @@ def test_an_rpc_backend_tells_progress_to_the_caller_only(make_live: MakeLive, r
     live.worker("-c", "1", app="poolsapp")
     app = live.app("poolsapp")
 
-    result = app.hurry.delay("return", 2.5)
+    result = app.attend.delay("caller")
     other = live.app("poolsapp")  # another caller, with a queue of its own
     wait_until(lambda: result.state == "PROGRESS", 40)
 
     assert TrackedResult(result.id, app=other.app).state == "PENDING"
     # What the store tells, everybody can read.
-    wait_until(lambda: TrackedResult(result.id, app=other.app).progress.stage == "hurry", 20)
-    assert result.get(timeout=40) == "return"
+    wait_until(lambda: TrackedResult(result.id, app=other.app).progress.stage == "attend", 20)
+    live.go("caller")
+    assert result.get(timeout=40) == "caller"
     other.app.close()
 
 

@@ -124,7 +124,7 @@ def test_a_revoked_run_is_cancelled(make_live: MakeLive, sig: str) -> None:
 
     assert run.state == "cancelled"
     with pytest.raises(TaskRevokedError):
-        result.get(timeout=10)
+        result.get(timeout=60)
 
 
 def test_a_warm_shutdown_lets_the_run_end(make_live: MakeLive) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from shipping import end
 from waiting import wait_until
 from worlds import asked, kept, plain_app, world_of
 
+from plet_celery import presence
 from plet_celery.celeryfacts import celery_facts
 from plet_celery.errors import PletError
 from plet_celery.monitor.checks import run_check
@@ -101,6 +103,25 @@ def test_a_frozen_shipper_is_critical_and_well_when_it_thaws(tmp_path: Path) -> 
     store.close()
 
 
+def test_a_host_whose_clock_is_wrong_is_told(tmp_path: Path) -> None:
+    home, ahead = tmp_path / "home", tmp_path / "ahead"
+    ahead.mkdir()
+    (ahead / "sitecustomize.py").write_text(
+        "import time\nright = time.time\ntime.time = lambda: right() + 300.0\n"
+    )
+    store = open_store(f"sqlite:///{home / 'plet.db'}", read_only=True)
+    with shipping(tmp_path, home):
+        wait_until((home / "plet.db").exists, 60)
+        until(store, "clock", Level.OK, tmp_path)
+    with shipping(tmp_path, home, PYTHONPATH=str(ahead)):
+        wrong = until(store, "clock", Level.WARNING, tmp_path)
+    with shipping(tmp_path, home):
+        until(store, "clock", Level.OK, tmp_path)
+    store.close()
+
+    assert wrong.observation.endswith("ahead of the store's clock"), wrong.observation
+
+
 def test_a_disk_that_fills_is_told_though_the_journal_takes_no_beat(
     tmp_path: Path, disk: Callable[[str], Path]
 ) -> None:
@@ -127,6 +148,17 @@ def test_a_disk_that_fills_is_told_though_the_journal_takes_no_beat(
         # Its lease is as young as ever: the host is not taken for a dead one.
         (host,) = queries.list_hosts(store)
         assert host.unreachable_since is None
+
+        # And with no block left at all a worker sees that it lives.
+        descriptor = os.open(place / "ballast", os.O_WRONLY | os.O_APPEND)
+        with contextlib.suppress(OSError):
+            while os.write(descriptor, b"x" * 4096):
+                pass
+        os.close(descriptor)
+        (journal,) = (place / "home" / "journal").iterdir()
+        for _ in range(2):
+            before = presence.read_beat(journal)
+            wait_until(lambda: presence.read_beat(journal) not in (before, None), 30)  # noqa: B023
         (place / "ballast").unlink()
         until(store, "disk", Level.OK, tmp_path)
     store.close()

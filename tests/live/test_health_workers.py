@@ -74,6 +74,8 @@ def test_a_worker_that_consumes_is_ok(monitored: Callable[..., Monitored]) -> No
     one = monitored()
     one.worker("-c", "2")
     one.until("workers", "w0@test", Level.OK)
+    # It answers before its host has told the store of it.
+    wait_until(lambda: one.ask("workers")[""].values["known"], 60, every=0.2, what="the worker in the store")
 
     found = one.ask("workers")
 

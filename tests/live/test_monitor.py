@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import webhooks
 from waiting import wait_until
 from webhooks import Receiver, receiving
 
@@ -73,6 +74,12 @@ def _firing(live: Live) -> list[Alert]:
     return [one for one in alerting.open_alerts(live.store()) if one.state is AlertState.FIRING]
 
 
+def _statuses(live: Live, alert: Alert, state: str) -> set[str | None]:
+    """How messages about an alert that are in this state fared at the webhook."""
+    found = alertlists.deliveries_of(live.store(), alert.id)
+    return {one.status for one in found if (one.channel, one.state) == ("hook", state)}
+
+
 def _said(live: Live) -> str:
     logs = [*live.folder.glob("*.log"), *live.home.glob("journal/*/shipper.log")]
     last = _last(live)
@@ -101,6 +108,43 @@ def test_a_broken_promise_is_told_while_the_run_still_runs(make_live: MakeLive, 
     _await(live, lambda: _kinds(hook) == ["fired", "resolved"])
     _await(live, lambda: not _firing(live))
     live.wait_state(run, "succeeded")
+
+
+@pytest.mark.parametrize(
+    "misbehave",
+    [webhooks.answer(500), webhooks.redirect("http://127.0.0.1:9/"), webhooks.hang, webhooks.late],
+    ids=["fails", "redirects", "hangs", "answers late"],
+)
+def test_a_webhook_that_misbehaves_is_told_again_under_the_same_key(
+    make_live: MakeLive, hook: Receiver, misbehave: webhooks.Behaviour
+) -> None:
+    """Given a receiver that does not take the message; then the others are told all the same, the run goes
+    on, and once it behaves it gets the same message again.
+    """
+    live = make_live(LIVE_WEBHOOK=hook.url, LIVE_WEBHOOK_TIMEOUT="1.5")
+    live.worker("-c", "2", app="monitorapp")
+    _beat(live)
+    _await(live, lambda: _passed_by(live, "beat"))
+    hook.behave = misbehave
+
+    run = live.app("monitorapp").held.delay("one").id
+    _await(live, lambda: hook.requests)
+    _await(live, lambda: live.has("called"))
+    (alert,) = _firing(live)
+    _await(live, lambda: _statuses(live, alert, "waiting") - {None, "is being sent"})
+    hook.release.set()
+    hook.behave = webhooks.answer(200)
+    _await(live, lambda: _statuses(live, alert, "delivered"))
+
+    live.go("one")
+    _await(live, lambda: _kinds(hook)[-1] == "resolved")
+    assert live.wait_state(run, "succeeded").attempts == 1
+    keys = {
+        one.headers["Idempotency-Key"] for one in hook.requests if json.loads(one.body)["kind"] == "fired"
+    }
+    assert len(keys) == 1
+    assert len(hook.requests) >= 3, "not taken, taken, over"
+    assert (live.folder / "called").read_text().startswith("fired")
 
 
 @pytest.mark.parametrize("pool", ["threads", "solo", "gevent"])
@@ -339,9 +383,10 @@ def test_a_store_that_is_away_is_69(make_live: MakeLive) -> None:
 
 
 def test_a_store_without_tables_is_69(make_live: MakeLive) -> None:
+    """One that a person chose: the project's own makes its tables itself."""
     live = make_live()
-    live.home.mkdir(mode=0o700)
-    (live.home / "plet.db").touch(mode=0o600)
+    (live.folder / "chosen.db").touch(mode=0o600)
+    live.env["PLET_DATABASE_URL"] = f"sqlite:///{live.folder / 'chosen.db'}"
 
     once = Command(live, "--once")
 

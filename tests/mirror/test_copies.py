@@ -18,11 +18,11 @@ from storing import new_store
 from waiting import wait_until
 
 from plet_celery import events, mirror
-from plet_celery.logfiles.folders import write_whole
 from plet_celery.logsources.source import LogSource
 from plet_celery.mirror import Mirror
 from plet_celery.mirror_copies import places
 from plet_celery.store import Store, queries
+from plet_celery.wholewrites import write_whole
 
 
 @pytest.fixture
@@ -177,6 +177,40 @@ def test_a_folder_planted_in_the_mirror_is_not_followed(host: Host, share: Path,
 
     assert list(outside.iterdir()) == []
     assert {one.split("/")[0] for one in folders_below(place_of(host, share))} == {"acme", "gamma"}
+
+
+def test_a_folder_that_cannot_be_copied_or_removed_is_told_once(
+    host: Host, share: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run writes to it every second, and its removal is asked for every five."""
+    host.run(tenant="acme")
+    copier(host).turn()
+    (place_of(host, share) / "beta").symlink_to(tmp_path)
+
+    for _ in range(3):
+        host.run(tenant="beta", run="the-same-run")
+        copier(host).turn()
+    assert not copier(host).has_removed(host.id, "beta/whatever")
+    for _ in range(3):
+        copier(host).turn()
+
+    assert caplog.text.count("is not copied to the mirror") == 1
+    assert caplog.text.count("is not removed") == 1
+
+
+def test_copies_that_nobody_asks_for_again_leave_room_for_others(
+    host: Host, share: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a silent journal's copies each shipper asks, and only one tells the store."""
+    monkeypatch.setattr(mirror, "DIRTY_MAX", 3)
+    for number in range(3):
+        assert not copier(host).has_removed("0" * 32, f"acme/{number}")
+    copier(host).turn()
+
+    assert not copier(host).has_removed("0" * 32, "acme/another")
+    copier(host).turn()
+
+    assert copier(host).has_removed("0" * 32, "acme/another")
 
 
 def test_a_share_that_is_not_mounted_fills_no_disk(host: Host, share: Path) -> None:

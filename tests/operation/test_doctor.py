@@ -23,7 +23,7 @@ from click.testing import CliRunner
 from shipping import document, shipping, writing
 from waiting import wait_until
 
-from plet_celery import Plet, events, presence
+from plet_celery import MaxWait, Plet, events, presence
 from plet_celery.cli import plet
 from plet_celery.journal import Writer, WriterLimits
 from plet_celery.store import condition, open_store
@@ -44,6 +44,15 @@ class Patient:
         app.conf.update({f"plet_{name}": value for name, value in (quick | settings).items()})
         Plet(app)
         self.app = app
+
+    def has(self, *names: str) -> None:
+        """Give the app tasks of these names."""
+
+        def body() -> None:
+            """Do nothing."""
+
+        for name in names:
+            self.app.task(name=name, shared=False)(body)
 
     def examine(self, *options: str) -> tuple[int, dict[str, Any]]:
         """Exit code and report."""
@@ -264,6 +273,27 @@ def test_warnings_count_only_where_that_is_asked_for(tmp_path: Path) -> None:
 
     assert patient.examine()[0] == 0
     assert patient.examine("--fail-on", "warning")[0] == 3
+
+
+def test_promises_that_no_task_stands_behind_are_told(tmp_path: Path) -> None:
+    objectives = {"shop.imports.*": [MaxWait(60)], "shop.import_*": [MaxWait(60)], "shop.lod": [MaxWait(9)]}
+    patient = Patient(tmp_path, objectives=objectives)
+    patient.has("shop.import_catalogue", "shop.load")
+
+    pattern, name = patient.finding("objectives.patterns"), patient.finding("objectives.names")
+
+    assert (pattern["level"], pattern["data"]) == ("warning", {"patterns": ["shop.imports.*"]})
+    assert (name["level"], name["data"]) == ("note", {"names": ["shop.lod"]})
+    assert name["fix"].endswith("; there is 'shop.load'")
+
+
+def test_promises_that_tasks_stand_behind_are_not_told(tmp_path: Path) -> None:
+    patient = Patient(tmp_path, objectives={"shop.*": [MaxWait(60)], "shop.load": [MaxWait(9)]})
+    patient.has("shop.load")
+
+    _, report = patient.examine()
+
+    assert not [one for one in report["findings"] if one["check"].startswith("objectives")]
 
 
 def test_the_report_in_a_pipe_is_plain_lines(patient: Patient) -> None:

@@ -95,6 +95,20 @@ def test_it_makes_the_journal_ships_it_and_ends_with_nothing_left(tmp_path: Path
         assert not (Path(config["journal"]) / "shipper.log").exists()
 
 
+def test_it_ships_for_an_app_whose_tasks_cannot_be_imported(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        "from celery import Celery\nfrom plet_celery import Plet\n"
+        "app = Celery('shop', broker='memory://', include=['broken'])\nplet = Plet(app)\n"
+    )
+    (tmp_path / "broken.py").write_text("raise RuntimeError('no such supplier')\n")
+    with ship(tmp_path, APP="shop") as shipper:
+        shipper.says("shipper serves")
+
+        assert shipper.stop() == 0
+    assert "RuntimeError: no such supplier" in shipper.said
+    assert "what they promise is not known here" in shipper.said
+
+
 def test_it_stays_when_nobody_writes_any_more(tmp_path: Path) -> None:
     with ship(tmp_path, PLET_SHIPPER_LINGER="0") as shipper:
         shipper.says("shipper serves")

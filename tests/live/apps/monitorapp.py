@@ -30,7 +30,12 @@ app.conf.update(
     plet_channels={"call": {"kind": "call", "function": "monitorapp:tell"}},
 )
 if hook := os.environ.get("LIVE_WEBHOOK"):
-    app.conf.plet_channels["hook"] = {"kind": "webhook", "allow_private": True, "allow_http": True}
+    app.conf.plet_channels["hook"] = {
+        "kind": "webhook",
+        "allow_private": True,
+        "allow_http": True,
+        "timeout": float(os.environ.get("LIVE_WEBHOOK_TIMEOUT", "10")),
+    }
     app.conf.plet_channel_secret_urls = [f"hook={hook}"]
     app.conf.plet_channel_secret_keys = ["hook=0123456789abcdef"]
 plet = Plet(app)

@@ -66,6 +66,16 @@ def hurry(self: TrackedTask, how: str, seconds: float = 2.0) -> str:
     return how
 
 
+@app.task(base=TrackedTask, bind=True)
+def attend(self: TrackedTask, name: str) -> str:
+    """Report progress until the test lets it go."""
+    with self.stage("attend") as stage:
+        while not (FOLDER / f"{name}.go").exists():
+            stage.advance()
+            time.sleep(0.01)
+    return name
+
+
 @app.task(base=TrackedTask, bind=True, ignore_result=True)
 def hurry_unseen(self: TrackedTask, seconds: float = 1.5) -> None:
     until = time.monotonic() + seconds
