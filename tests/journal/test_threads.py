@@ -12,7 +12,6 @@ import pytest
 
 from plet_celery.journal_reader import Batch, segments
 
-
 pytestmark = pytest.mark.usefixtures("patient")
 
 
