@@ -169,7 +169,8 @@ def test_a_channel_with_much_patience_does_not_outlast_the_pass(
 
     assert done.failed == 1
     status = row_of(sqlite_store, key)["status"]
-    assert status.startswith("not done within") and "60" not in status
+    assert status.startswith("not done within")
+    assert float(status.split()[3]) <= 3
 
 
 def test_a_channel_that_failed_has_its_turn_behind_those_that_work(store: Store) -> None:
@@ -230,13 +231,15 @@ def test_what_somebody_holds_is_not_taken_and_comes_back_when_they_are_dead(stor
     ops = Recorder()
     (key,) = told(store, an_alert(), "ops")
     (found,) = rows_of.waiting(store, "ops", now=NOW, limit=10)
-    held = rows_of.claim(store, found, owner="dead", seconds=2.0, next_at=NOW)
+    held = rows_of.claim(store, found, owner="dead", seconds=3600, next_at=NOW)
     assert held is not None
 
     assert rows_of.claim(store, found, owner="other", seconds=60, next_at=NOW) is None
     assert rows_of.claim(store, held, owner="other", seconds=60, next_at=NOW) is None
     assert deliver(store, channels(ops), NOW + HOUR).delivered == 0
-    wait_until(lambda: deliver(store, channels(ops), NOW + HOUR).delivered, 60)
+    with store.writing() as connection:  # Its hour is over.
+        connection.execute(store.tables.watching.delivery.update().values(held_until=0))
+    assert deliver(store, channels(ops), NOW + HOUR).delivered == 1
 
     assert [one.id for one in ops.told] == [key]
     assert row_of(store, key)["tries"] == 2

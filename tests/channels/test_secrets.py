@@ -50,7 +50,8 @@ class Project:
             plet_home=str(self.home),
             plet_channels={
                 "hook": {"kind": "webhook", **private},
-                "mail": {"kind": "notify"},
+                # Loading Apprise and its hundred services takes a while beside others that compute.
+                "mail": {"kind": "notify", "timeout": 60},
                 "mine": {"kind": "call", "function": self.tell},
             },
             plet_channel_secret_urls=[

@@ -86,8 +86,9 @@ class Alarm:
         raise self.error("time is up")
 
     def set(self, seconds: float) -> None:
-        # Again: where one is swallowed, the next one shows that.
-        signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)
+        # Again: where one is swallowed, the next one shows that. Later than a busy machine lets us wait
+        # between the exception and stop().
+        signal.setitimer(signal.ITIMER_REAL, seconds, 5.0)
 
     def stop(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)

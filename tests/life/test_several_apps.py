@@ -11,6 +11,7 @@ from living import APPS, Team, shippers_of, told
 from waiting import wait_until
 
 from plet_celery import paths
+from plet_celery.errors import PletError
 from plet_celery.store import open_store, queries
 
 MakeTeam = Callable[..., Team]
@@ -22,12 +23,15 @@ def journal_beside(app: Path) -> Path:
 
 
 def stored(app: Path) -> dict[str, str]:
-    """The runs in the default store of an app's folder, with their states."""
-    store = open_store(f"sqlite:///{app / '.plet' / 'plet.db'}", read_only=True)
+    """The runs in the default store of an app's folder, with their states; none before it is migrated."""
     try:
-        return {run.id: run.state for run in queries.list_runs(store, limit=500).items}
-    finally:
-        store.close()
+        store = open_store(f"sqlite:///{app / '.plet' / 'plet.db'}", read_only=True)
+        try:
+            return {run.id: run.state for run in queries.list_runs(store, limit=500).items}
+        finally:
+            store.close()
+    except PletError:
+        return {}
 
 
 @pytest.mark.slow

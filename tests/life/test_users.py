@@ -59,7 +59,10 @@ def modes(home: Path) -> dict[str, str]:
     """What lies in a home open for others."""
     found = {}
     for path in home.rglob("*"):
-        status = path.lstat()
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            continue  # A shipper writes a file beside the one that it replaces.
         if stat.S_IMODE(status.st_mode) & 0o077:
             found[str(path.relative_to(home))] = oct(stat.S_IMODE(status.st_mode))
     return found

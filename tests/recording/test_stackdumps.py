@@ -23,8 +23,8 @@ folder = Path(sys.argv[1])
 {before}
 print(stackdumps.offer(folder), flush=True)
 {after}
-(folder / "ready").touch()
 def hang_here():
+    (folder / "ready").touch()
     while not (folder / "go").exists():
         time.sleep(0.01)
 hang_here()

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from browsing import Visits, lines, rows
 from flowers import running_flower
-from playwright.sync_api import Page, expect
+from living import beat_of
+from playwright.sync_api import APIResponse, Page, Route, expect
 from stacks import environment, processes_of
 from waiting import wait_until
 
+from plet_celery import paths
 from plet_celery.embedded.valkey import Valkey
 
 APP = """
@@ -113,6 +115,7 @@ def crew(valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     try:
         with running_flower(folder, app="told") as flower:
             wait_until(lambda: " ready." in (folder / "worker.log").read_text(), 60)
+            wait_until(lambda: beat_of(paths.journal_directory(folder / ".plet")), 60)
             yield Crew(folder, flower.base + "plet/")
     finally:
         worker.terminate()
@@ -200,6 +203,39 @@ def test_the_log_is_followed_until_one_scrolls_up_and_again_at_its_end(crew: Cre
     expect(page.locator(".plet-log-range")).to_have_text(re.compile(r"lines 1–103 of 103"))
     texts = [one.split("\n")[-1] for one in lines(page).filter(has_text="first").all_inner_texts()]
     assert len(texts) == 100
+
+
+def test_what_was_on_its_way_when_one_paused_is_shown_when_one_goes_on(crew: Crew, visits: Visits) -> None:
+    run = crew.call("held")
+    wait_for_start(crew, visits, run)
+    page = opened(crew, visits, run)
+    follow, held = page.locator("[data-log-follow]"), list[tuple[Route, APIResponse]]()
+    expect(follow).to_have_text("Live")
+
+    def hold(route: Route) -> None:
+        answer = route.fetch()
+        if "on its way" in answer.text() and not held:
+            held.append((route, answer))
+        else:
+            route.fulfill(response=answer)
+
+    page.route(lambda address: "region=log-after" in address, hold)
+    crew.order("held", "on its way")
+    wait_until(lambda: page.title() and held, what="an answer with the line")
+    page.keyboard.press("f")
+    expect(follow).to_have_text("Paused")
+    with page.expect_response(lambda answer: "region=log-after" in answer.url) as got:
+        held[0][0].fulfill(response=held[0][1])
+    got.value.finished()
+    # A turn of the page's own, and one more, behind the answer.
+    for _ in range(2):
+        page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+
+    expect(lines(page).filter(has_text="on its way")).to_have_count(0)
+    page.keyboard.press("f")
+    expect(lines(page).filter(has_text="on its way")).to_have_count(1)
+    page.unroute_all(behavior="wait")
+    crew.order("held", "end")
 
 
 def wait_for_start(crew: Crew, visits: Visits, run: str) -> None:

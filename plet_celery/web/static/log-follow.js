@@ -76,8 +76,10 @@ export class Following {
   }
 
   #take(answer) {
+    if (!this.isLive) return; // paused while it was on its way: asked for again when followed again
     this.wait = EVERY;
     const { viewer } = this;
+    if (this.isStuck) this.#scrolled(); // the reader may have moved, and the browser not yet told us
     viewer.position = answer.position;
     const added = answer.lines ? append(viewer.rows, answer.html, this.isFirst) : 0;
     this.isFirst = false;
@@ -96,7 +98,6 @@ export class Following {
       this.#tell("ended");
       return;
     }
-    if (!this.isLive) return;
     this.#tell("live");
     if (!this.isStuck && viewer.count > ROWS_MAX) this.#set(false);
     else this.#soon(answer.more ? 0 : EVERY);
