@@ -11,6 +11,7 @@ neither a signal handler nor another thread come in between then.
 
 from __future__ import annotations
 
+import atexit
 import os
 import time
 import weakref
@@ -29,7 +30,9 @@ from plet_celery.journal_segments import describe_process, plet_version
 
 __all__ = ["JournalInfo", "Writer", "WriterLimits", "open_journal"]
 
-# How long close() waits for events that the breaker's thread has not written yet.
+EXIT_WAIT: Final = 5.0
+"""How long, in seconds, a process that ends waits for events that a slow disk keeps in its queue."""
+# As long waits close(), which may be called in the middle of a process's life.
 _CLOSE_WAIT: Final = 2.0
 # What msgspec raises for what is no JSON; a lone surrogate is a UnicodeEncodeError, a ValueError.
 _ENCODING_ERRORS: Final = (TypeError, ValueError, OverflowError, RecursionError)
@@ -146,6 +149,10 @@ class Writer:
         """Count events that the caller decided not to write (`rate_limit`); rides in the next record."""
         self._current().drop(reason, count)
 
+    def settle(self, timeout: float) -> bool:
+        """Wait for what was acknowledged while `degraded`; False if that takes over `timeout` seconds."""
+        return self._current().breaker.wait_empty(timeout)
+
     def close(self) -> None:
         """Write what is still to be told, and give up file and lock; a later append begins anew."""
         delivery = self._current()
@@ -224,4 +231,13 @@ def _after_fork_in_child() -> None:
         writer._after_fork()
 
 
+def _settle_all() -> None:
+    deadline = _mono() + EXIT_WAIT
+    for writer in list(_writers):
+        writer.settle(max(0.0, deadline - _mono()))
+
+
 os.register_at_fork(after_in_child=_after_fork_in_child)
+# The thread that writes what is queued ends with the interpreter. (Celery's task processes end without
+# this: they settle at `worker_process_shutdown`.)
+atexit.register(_settle_all)

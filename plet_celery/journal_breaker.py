@@ -80,9 +80,13 @@ class Breaker:
     def wait_empty(self, timeout: float) -> bool:
         """Wait until the thread has written everything; False when it could not in time."""
         deadline = time.monotonic() + timeout
-        while self._thread and time.monotonic() < deadline and (self._queue.qsize() or self._bytes > 0):
+        while self._thread and time.monotonic() < deadline and self._is_behind():
             time.sleep(0.005)
-        return not self._queue.qsize()
+        return not self._is_behind()
+
+    def _is_behind(self) -> bool:
+        # The bytes: of the event, too, that the thread has taken and is writing.
+        return self._queue.qsize() > 0 or self._bytes > 0
 
     def _start(self) -> bool:
         self.degraded = True

@@ -24,7 +24,7 @@ from plet_celery.capture import Capture, CaptureOptions
 from plet_celery.celeryfacts import celery_facts
 from plet_celery.declarations import objectives_of
 from plet_celery.errors import HomeError, JournalError, SettingsError
-from plet_celery.journal import Writer, WriterLimits, open_journal
+from plet_celery.journal import EXIT_WAIT, Writer, WriterLimits, open_journal
 from plet_celery.objectives import Declared
 from plet_celery.profiles import is_recorded
 from plet_celery.recording import Recording
@@ -142,8 +142,9 @@ class Plet:
             return True
         if not recording.is_open():
             return False
+        deadline = time.monotonic() + timeout
         try:
-            return self._drain(timeout)
+            return recording.writer.settle(timeout) and self._drain(deadline - time.monotonic())
         except OSError as error:
             log.warning("flush failed: journal=%s error=%s", self.journal, error)
             return False
@@ -187,10 +188,9 @@ class Plet:
         self.recorder = Recorder(app, self.recording)
         self.recorder.connect()
         signals.worker_process_init.connect(self._on_child, weak=False)
+        signals.worker_process_shutdown.connect(self._settle, weak=False)
         app.steps["worker"].add(RecordingStep)
-        supervision.configure(
-            app, self.shipper_config, before_drain=lambda: self.tell_worker(events.WORKER_STOPPED)
-        )
+        supervision.configure(app, self.shipper_config, before_drain=self._tell_the_end)
         Beating(app, self.shipper_config, lambda: self.settings).connect()
         showing.show_in_flower()
 
@@ -269,6 +269,15 @@ class Plet:
         worker = self.recorder.worker
         if worker.main_pid and os.getpid() != worker.main_pid and self._recording is not None:
             self._recording.writer.role = "child"
+
+    def _settle(self, **kwargs: Any) -> None:
+        """This process ends: wait for what a slow disk has kept in the writer's queue."""
+        if self._recording is not None:
+            self._recording.writer.settle(EXIT_WAIT)
+
+    def _tell_the_end(self) -> None:
+        self.tell_worker(events.WORKER_STOPPED)
+        self._settle()
 
     def enter_worker(
         self,

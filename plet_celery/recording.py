@@ -28,6 +28,9 @@ class JournalWriter(EventWriter, Protocol):
     ) -> bool:
         """Write one event; `at` is wall and monotonic time where that is not now."""
 
+    def settle(self, timeout: float) -> bool:
+        """Wait at most so many seconds until what was acknowledged is written; False when it is not."""
+
 
 @dataclass(slots=True)
 class Recording:

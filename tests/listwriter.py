@@ -18,6 +18,9 @@ class ListWriter:
         self.events.append((kind, data))
         return True
 
+    def settle(self, timeout: float) -> bool:
+        return True
+
     def drop(self, reason: str, count: int = 1) -> None:
         self.drops[reason] = self.drops.get(reason, 0) + count
 

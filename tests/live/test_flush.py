@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import math
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import Celery
 
-from plet_celery import Plet, TrackedTask
+from plet_celery import Plet, TrackedTask, journal, journal_delivery
 from plet_celery.logfiles import RunLog
 from plet_celery.store import Store, open_store, queries
 
@@ -85,6 +88,30 @@ def test_what_eager_tasks_did_is_stored_by_flush(eager: Eager) -> None:
     assert [stage.current for stage in queries.stages(eager.store(), result.id)] == [3]
     folder = eager.home / "runs" / run.log_folders[0]
     assert [line.text for line in RunLog(folder).tail(10) if line.stream == "task"] == ["odd"]
+
+
+def test_what_a_slow_disk_keeps_in_the_queue_is_flushed_too(
+    eager: Eager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_slowly(descriptor: int, record: Any) -> int:
+        time.sleep(0.15)
+        return os.write(descriptor, record)
+
+    for module in (journal, journal_delivery):
+        monkeypatch.setattr(module, "_write", write_slowly)
+
+    @eager.app.task(shared=False, name="count", base=TrackedTask, bind=True)
+    def count(self: TrackedTask) -> None:
+        for number in range(12):
+            self.log("info", str(number))
+
+    result = count.apply()
+    in_time = eager.plet.flush(timeout=0.01)
+    eager.flush()
+
+    assert not in_time
+    run = queries.get_run(eager.store(), result.id)
+    assert (run.state, run.log_lines) == ("succeeded", 12)
 
 
 def test_flushing_twice_changes_nothing(eager: Eager) -> None:

@@ -7,10 +7,11 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from celery import Celery
 
-from plet_celery import Plet
+from plet_celery import Plet, journal, journal_delivery
 
 app = Celery("lifeapp", broker=os.environ["LIFE_BROKER"], backend=os.environ["LIFE_BACKEND"])
 app.conf.update(
@@ -30,6 +31,15 @@ plet = Plet(app)
 
 kept: list[bytes] = []
 
+if pause := float(os.environ.get("LIFE_SLOW_DISK", "0")):
+
+    def write_slowly(descriptor: int, record: Any) -> int:
+        """What a disk does that takes its time."""
+        time.sleep(pause)
+        return os.write(descriptor, record)
+
+    journal._write = journal_delivery._write = write_slowly
+
 
 @app.task(name="life.ok")
 def ok(number: int = 0) -> int:
@@ -41,6 +51,13 @@ def ok(number: int = 0) -> int:
 def say(text: str) -> None:
     """Write a line, and so a log folder."""
     print(text)
+
+
+@app.task(name="life.count")
+def count(lines: int) -> None:
+    """Write many lines at once."""
+    for number in range(lines):
+        print(f"line {number}")
 
 
 @app.task(name="life.nap")
