@@ -254,5 +254,5 @@ def end_all(journal: Path) -> None:
     """Ask the shippers of a journal to end, and wait."""
     for process in shippers_of(journal):
         process.send_signal(signal.SIGTERM)
-    _, left = psutil.wait_procs(shippers_of(journal), timeout=30)
+    _, left = psutil.wait_procs(shippers_of(journal), timeout=90)
     assert not left, f"a shipper of {journal} is left: {left}\n{told(journal)[-3000:]}"

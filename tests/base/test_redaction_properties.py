@@ -249,10 +249,11 @@ def test_a_long_text_takes_time_in_proportion(bomb: str) -> None:
     """No quadratic step: sixteen times the text takes nowhere near 256 times the time."""
     small, large = ((BOMBS[bomb] * size)[:size] for size in (1 << 14, 1 << 18))
 
-    took_small, took_large = _seconds(small), _seconds(large)
+    most = 90 * max(_seconds(small), 0.005)
 
-    # The generous factor, and the floor below what a clock tick is, keep a busy machine from failing this.
-    assert took_large < 90 * max(took_small, 0.005)
+    # The generous factor, the floor below what a clock tick is and three tries keep a busy machine from
+    # failing this.
+    assert any(_seconds(large) < most for _ in range(3))
 
 
 def _seconds(text: str) -> float:

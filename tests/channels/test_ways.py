@@ -305,8 +305,8 @@ def test_a_projects_module_that_imports_the_signals_loads_no_reading_side() -> N
 
 
 def json_url(port: int) -> str:
-    """Apprise's own kind of JSON post: a service that a test can serve."""
-    return f"json://127.0.0.1:{port}/t0k3n"
+    """Apprise's own kind of JSON post: a service that a test can serve, and that is given a minute."""
+    return f"json://127.0.0.1:{port}/t0k3n?cto=60&rto=60"
 
 
 def apprise_to(receiver: Receiver) -> NotifyChannel:

@@ -50,7 +50,7 @@ def new_writer(journal: Path) -> Iterator[NewWriter]:
         writer.close()
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Writers that wait for a slow disk: here it is a busy machine, and a queue is not the subject."""
     monkeypatch.setattr(journal_delivery, "SLOW_IN_A_ROW", 1_000_000)

@@ -20,17 +20,23 @@ from plet_celery.journal_breaker import Breaker, Queued
 from plet_celery.journal_reader import Batch, Reader
 
 
+@pytest.fixture(autouse=True)
+def patient() -> None:
+    """Here the queue is the subject: no writer waits for a slow disk."""
+
+
 class SlowDisk:
-    """Lets each write take `delay` seconds."""
+    """Lets each write take `delay` seconds, or until it is `well`."""
 
     def __init__(self) -> None:
         self.delay = 0.0
+        self.well = threading.Event()
         self.writers: set[int] = set()
 
     def write(self, descriptor: int, record: bytes) -> int:
         self.writers.add(threading.get_ident())
         if self.delay:
-            threading.Event().wait(self.delay)
+            self.well.wait(self.delay)
         return os.write(descriptor, record)
 
 
@@ -39,20 +45,22 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
     slow = SlowDisk()
     monkeypatch.setattr(journal_module, "_write", slow.write)
     monkeypatch.setattr(journal_delivery, "_write", slow.write)
+    monkeypatch.setattr(journal_module, "_CLOSE_WAIT", 60.0)
     yield slow
     slow.delay = 0.0
+    slow.well.set()
 
 
 def test_after_three_slow_appends_a_task_waits_no_more(
     journal: Path, new_writer: Any, read_all: Callable[[Path], Batch], disk: SlowDisk
 ) -> None:
     writer = new_writer()
-    writer._delivery.breaker.recovery = 0.3
+    writer._delivery.breaker.recovery = 60.0
     assert writer.append("run.started", "r", "a", {"i": 0})
     assert not writer.degraded
 
     # Given a disk that takes its time
-    disk.delay = 0.12
+    disk.delay = 0.25
     for i in (1, 2, 3):
         assert writer.append("log.written", "r", "a", {"i": i})
     assert writer.degraded
@@ -65,6 +73,7 @@ def test_after_three_slow_appends_a_task_waits_no_more(
 
     # And when the disk is well again, the task writes for itself, in order
     disk.delay = 0.0
+    writer._delivery.breaker.recovery = 0.3
     wait_until(lambda: not writer.degraded, what="the breaker closes")
     assert writer.append("run.succeeded", "r", "a", {"i": 14})
     disk.writers.clear()
@@ -87,7 +96,7 @@ def test_a_slow_disk_that_cannot_be_logged_costs_no_event(
 
     monkeypatch.setattr(journal_delivery.log, "filters", [refuse])
     writer = new_writer()
-    disk.delay = 0.07
+    disk.delay = 0.25
 
     for i in range(5):
         assert writer.append("log.written", "r", "a", {"i": i})
@@ -97,22 +106,38 @@ def test_a_slow_disk_that_cannot_be_logged_costs_no_event(
     assert [event.data["i"] for event in read_all(journal).events] == list(range(5))
 
 
-def test_two_slow_appends_and_a_quick_one_change_nothing(new_writer: Any, disk: SlowDisk) -> None:
+def test_two_slow_appends_and_a_quick_one_change_nothing(
+    new_writer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, delay = time.monotonic(), 0.0
+
+    def write(descriptor: int, record: bytes) -> int:
+        nonlocal clock
+        clock += delay
+        return os.write(descriptor, record)
+
+    for module in (journal_module, journal_delivery):
+        monkeypatch.setattr(module, "_write", write)
+        monkeypatch.setattr(module, "_mono", lambda: clock)
+    monkeypatch.setattr(journal_delivery, "busy_seconds", lambda: 0.0)
     writer = new_writer()
     writer.append("run.started", "r", "a", {})
 
-    for delay in (0.08, 0.08, 0.0, 0.08, 0.08, 0.0):
-        disk.delay = delay
+    for is_slow in (True, True, False, True, True, False, True, True):
+        delay = 0.08 if is_slow else 0.0
         writer.append("log.written", "r", "a", {})
 
     assert not writer.degraded
+    # Negative control: a third one in a row.
+    writer.append("log.written", "r", "a", {})
+    assert writer.degraded
 
 
 def test_close_waits_for_what_is_queued(
     journal: Path, new_writer: Any, read_all: Callable[[Path], Batch], disk: SlowDisk
 ) -> None:
     writer = new_writer()
-    disk.delay = 0.07
+    disk.delay = 0.25
     for i in range(10):
         writer.append("log.written", "r", "a", {"i": i})
 
@@ -126,10 +151,10 @@ def test_a_queue_is_bounded_and_keeps_room_for_ends(
 ) -> None:
     monkeypatch.setattr(journal_breaker, "_QUEUE_MAX", 40)
     writer = new_writer()
-    disk.delay = 0.07
+    disk.delay = 0.25
     for _ in range(3):
         writer.append("log.written", "r", "a", {})
-    disk.delay = 0.3
+    disk.delay = 60.0
 
     logs = [writer.append("log.written", "r", "a", {}) for _ in range(60)]
     ends = [writer.append("run.succeeded", "r", "a", {}) for _ in range(60)]
@@ -137,6 +162,7 @@ def test_a_queue_is_bounded_and_keeps_room_for_ends(
     assert 15 <= sum(logs) <= 25
     assert 15 <= sum(ends) <= 25
     disk.delay = 0.0
+    disk.well.set()
     writer.close()
     drops: dict[str, int] = {}
     for reasons in Reader(journal).read().drops.values():
@@ -151,11 +177,12 @@ import json, os, sys, time
 from pathlib import Path
 from plet_celery import journal, journal_delivery
 from plet_celery.journal import Writer, WriterLimits
-delay = 0.07
+delay = 0.25
 def slow(descriptor, record):
     time.sleep(delay)
     return os.write(descriptor, record)
 journal._write = journal_delivery._write = slow
+journal._CLOSE_WAIT = 60.0
 limits = WriterLimits(min_free_bytes=0, min_free_percent=0, reserve_bytes=0)
 writer = Writer(Path(sys.argv[1]), role="worker", limits=limits)
 for i in range(8):
@@ -223,10 +250,10 @@ def test_an_error_in_the_thread_does_not_stop_it(
     if not is_heard:
         monkeypatch.setattr(journal_breaker.log, "filters", [refuse])
     breaker = Breaker(deliver, lambda: None)
-    breaker.recovery = 0.05
     breaker.trip(time.monotonic())
     for number in (0, 1, 2):
         assert breaker.put(Queued(b"{}", number, Shed.LOG, False))
+    breaker.recovery = 0.05
 
     wait_until(lambda: not breaker.degraded, what="the breaker closes")
     assert written == [0, 2]

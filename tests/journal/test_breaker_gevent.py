@@ -17,6 +17,7 @@ from plet_celery.events import Shed
 
 if sys.argv[1] == "greenlet":
     journal_breaker._start_thread = lambda run, arguments: _thread.start_new_thread(run, arguments)
+give_up = time.monotonic() + 60
 block = monkey.get_original("time", "sleep")
 ticks = 0
 during = []
@@ -30,6 +31,9 @@ def tick():
 def deliver(event):  # a disk that hangs for a while
     before = ticks
     block(1.0)
+    # On a busy machine the others may get little of a second.
+    while sys.argv[1] == "thread" and ticks - before <= 10 and time.monotonic() < give_up:
+        block(0.05)
     during.append(ticks - before)
 
 gevent.spawn(tick)
@@ -38,8 +42,8 @@ breaker = journal_breaker.Breaker(deliver, lambda: None)
 breaker.recovery = 0.01
 breaker.trip(time.monotonic())
 assert breaker.put(journal_breaker.Queued(b"{}", 1, Shed.END, False))
-assert breaker.wait_empty(30)
-with gevent.Timeout(30):
+assert breaker.wait_empty(90)
+with gevent.Timeout(90):
     while breaker.degraded:
         gevent.sleep(0.01)
 print(during[0])
@@ -49,7 +53,7 @@ print(during[0])
 @pytest.mark.parametrize("kind", ["thread", "greenlet"])
 def test_a_disk_that_hangs_does_not_stop_the_other_greenlets(kind: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, kind], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", SCRIPT, kind], capture_output=True, text=True, timeout=240, check=True
     )
 
     ticks = int(done.stdout)

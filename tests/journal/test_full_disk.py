@@ -124,7 +124,6 @@ def test_no_room_for_the_first_file_is_no_error(small_disk: Disk, new_writer: An
     assert batch.gaps == {}
 
 
-@pytest.mark.usefixtures("patient")
 def test_threads_on_a_full_disk_lose_nothing_acknowledged(
     small_disk: Disk,
     new_writer: Any,

@@ -8,7 +8,6 @@ import logging
 import os
 import stat
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 from filling import fill_within_a_write
 from waiting import wait_until
 
+from plet_celery import journal as journal_module
 from plet_celery import journal_delivery
 from plet_celery.errors import HomeError, JournalError
 from plet_celery.host import boot_id, machine_id, process_started
@@ -229,16 +229,19 @@ def test_an_unfit_place_is_tried_at_most_once_a_second(
     tmp_path: Path, new_writer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries: list[float] = []
+    clock = 1000.0
     really = Segments.change
 
     def counting(segments: Segments) -> None:
-        tries.append(time.monotonic())
+        tries.append(clock)
         really(segments)
 
     monkeypatch.setattr(Segments, "change", counting)
+    monkeypatch.setattr(journal_module, "_mono", lambda: clock)
+    monkeypatch.setattr(journal_delivery, "_mono", lambda: clock)
     writer = new_writer(tmp_path / "missing")
-    started = time.monotonic()
-    while time.monotonic() < started + 1.5:
+    for _ in range(150):
+        clock += 0.01
         writer.append("run.succeeded", "r", "a", {})
 
     assert len(tries) == 2

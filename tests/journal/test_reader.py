@@ -265,7 +265,10 @@ def test_a_writer_is_alive_while_its_file_is_locked(journal: Path, new_writer: A
     assert is_gone(journal, identity)
 
 
-def test_a_file_that_is_just_being_made_is_not_taken_for_abandoned(journal: Path) -> None:
+def test_a_file_that_is_just_being_made_is_not_taken_for_abandoned(
+    journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_keeping, "_EMPTY_FOR", 3600.0)
     path = journal / segment_name(ONE, 1)
     path.touch()
 

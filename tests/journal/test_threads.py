@@ -8,11 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from plet_celery.journal_reader import Batch, segments
-
-pytestmark = pytest.mark.usefixtures("patient")
 
 
 def test_threads_append_while_files_rotate(

@@ -86,7 +86,7 @@ def test_celery_multi_and_detached_workers_share_one_shipper(make_team: MakeTeam
         subprocess.run(
             [sys.executable, "-m", "celery", *arguments],
             env=team.env, cwd=team.folder, check=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=90,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=240,
         )  # fmt: skip
 
     def ready(name: str, times: int) -> bool:

@@ -16,7 +16,7 @@ from logfile_events import Story, batches, busy_story
 
 from plet_celery import events
 from plet_celery.errors import LogNotFound
-from plet_celery.logfiles import Line, LogFiles, LogLimits, RunLog, find_folders
+from plet_celery.logfiles import Line, LogFiles, LogLimits, RunLog, find_folders, pieces
 from plet_celery.logfiles.index import SIZE
 
 
@@ -306,7 +306,10 @@ def test_a_follower_that_slept_is_told_how_many_lines_it_missed(home: Any) -> No
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9, 1.0])
-def test_a_merge_that_is_half_done_is_not_seen(home: Any, share: float) -> None:
+def test_a_merge_that_is_half_done_is_not_seen(
+    home: Any, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces, "_FRESH_SECONDS", 3600.0)
     sink, story = home.open(run_max_log_bytes=8 << 10), Story()
     sink.apply([story.started(), *(story.log("x" * 20) for _ in range(300))], story.positions)
     folder, log = home.folder(), RunLog(home.folder())
@@ -335,8 +338,9 @@ def test_a_merge_that_is_half_done_is_not_seen(home: Any, share: float) -> None:
     assert [line.text for line in middle.lines + last.lines] == ["attempt 1 succeeded after 1.500 s"]
 
 
-def test_text_without_its_index_is_not_shown_yet(home: Any) -> None:
+def test_text_without_its_index_is_not_shown_yet(home: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The writer puts the text there before its index: no half record is seen."""
+    monkeypatch.setattr(pieces, "_FRESH_SECONDS", 3600.0)
     sink, story = home.open(), Story()
     sink.apply([story.started(), story.log("a"), story.log("b\nsecond")], story.positions)
     index = home.folder() / "run.idx"

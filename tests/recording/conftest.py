@@ -38,7 +38,8 @@ def make_run(writer: ListWriter) -> Callable[..., Run]:
             facts,
             writer=writer,
             redactor=Redactor(),
-            limits=RunLimits(**limits),
+            # No progress by itself: a pause on a busy machine may be longer than the 0.1 s of the default.
+            limits=RunLimits(**{"progress_rate": 0.001} | limits),
             declared=declared,
             store_meta=store_meta,
         )

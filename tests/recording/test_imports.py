@@ -13,7 +13,7 @@ READING = ("sqlalchemy", "tornado", "flower", "alembic", "pydantic_settings", "r
 def loaded_by(code: str) -> set[str]:
     script = f"import sys\n{code}\nprint('\\n'.join(sys.modules))"
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=240
     )
     return set(done.stdout.split())
 

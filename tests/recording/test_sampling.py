@@ -188,7 +188,7 @@ def test_a_run_that_the_store_knows_is_kept(message: dict[str, Any], writer: Tim
 
 
 def test_a_thinned_task_leaves_no_trace_until_something_happens(make_app: MakeApp) -> None:
-    recorded = make_app(plet_sample={"quiet*": 0.0})
+    recorded = make_app(plet_sample={"quiet*": 0.0}, plet_sample_keep_after=3600)
 
     @recorded.app.task(base=TrackedTask, bind=True, shared=False, name="quiet")
     def quiet(self: Any, how: str) -> str:
@@ -229,7 +229,7 @@ def test_a_thinned_task_leaves_no_trace_until_something_happens(make_app: MakeAp
 
 
 def test_a_canvas_is_kept_whole_or_left_out_whole(make_app: MakeApp) -> None:
-    recorded = make_app(plet_sample={"member": 0.5})
+    recorded = make_app(plet_sample={"member": 0.5}, plet_sample_keep_after=3600)
 
     @recorded.app.task(shared=False, name="member")
     def member(depth: int) -> None:
@@ -264,7 +264,7 @@ def test_switched_off_it_writes_nothing_at_all(make_app: MakeApp, monkeypatch: p
 
 
 def test_a_task_of_celerys_own_kind_can_be_thinned(make_app: MakeApp) -> None:
-    recorded = make_app(plet_sample={"*": 0.0})
+    recorded = make_app(plet_sample={"*": 0.0}, plet_sample_keep_after=3600)
 
     @recorded.app.task(base=Task, shared=False, name="plain")
     def plain() -> None: ...
