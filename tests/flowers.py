@@ -35,6 +35,9 @@ class _Direct(urllib.request.HTTPRedirectHandler):
         return
 
 
+_PATIENT = Path(__file__).with_name("patient_flower.py")
+_ANSWER_SECONDS = 120
+
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Direct)
 
 
@@ -62,7 +65,7 @@ class RunningFlower:
         if user is not None:
             request.add_header("Authorization", "Basic " + base64.b64encode(user.encode()).decode())
         try:
-            with _opener.open(request, timeout=30) as answer:
+            with _opener.open(request, timeout=_ANSWER_SECONDS) as answer:
                 return _answer(answer)
         except urllib.error.HTTPError as error:
             with error:
@@ -70,15 +73,19 @@ class RunningFlower:
 
 
 @contextmanager
-def running_flower(folder: Path, *options: str, app: str = "shop", **environ: str) -> Iterator[RunningFlower]:
+def running_flower(
+    folder: Path, *options: str, app: str = "shop", patient: bool = True, **environ: str
+) -> Iterator[RunningFlower]:
     """Start Flower for the app of a folder on a free port of this machine; end it then.
 
     Args:
         options: as on the command line; `--address=127.0.0.1` unless another one is given.
+        patient: its pages wait longer for their answers than they do for users.
     """
     log = folder / "flower.log"
     where = [] if any(one.startswith("--address") for one in options) else ["--address=127.0.0.1"]
-    command = [sys.executable, "-P", "-m", "celery", "-A", app, "flower", "--port=0", *where, *options]
+    celery = [str(_PATIENT)] if patient else ["-m", "celery"]
+    command = [sys.executable, "-P", *celery, "-A", app, "flower", "--port=0", *where, *options]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,

@@ -39,7 +39,7 @@ def celery(folder: Path, *words: str, app: str = "shop") -> subprocess.Completed
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 
@@ -94,7 +94,7 @@ def test_they_are_shown_however_the_app_is_made(tmp_path: Path, file: str, app: 
     write(tmp_path / file, plet=made)
     if "deep" in file:
         (tmp_path / "shop" / "__init__.py").write_text("")
-    with running_flower(tmp_path, app=app) as flower:
+    with running_flower(tmp_path, app=app, patient=False) as flower:
         answer = flower.get()
         assert answer.status == 200
         assert "The first worker makes it".lower() in answer.text.lower()

@@ -89,7 +89,7 @@ def asking(flower: RunningFlower, path: str) -> socket.socket:
     place = urlsplit(flower.base)
     line = socket.socket()
     line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    line.settimeout(30)
+    line.settimeout(120)
     line.connect((place.hostname, place.port))
     line.sendall(f"GET /{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     return line

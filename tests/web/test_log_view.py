@@ -59,7 +59,7 @@ def told(host: Host, lines: int, *, end: str | None = None, errors: tuple[int, .
 
 
 def look(windows: LogWindows, address: str = "?") -> LogView:
-    return logview.view(windows, LogQuery.parse(parse_qs(urlsplit(address).query)))
+    return logview.view(windows, LogQuery.parse(parse_qs(urlsplit(address).query)), seconds=60.0)
 
 
 def shown(view: LogView) -> list[int]:

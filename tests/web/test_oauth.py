@@ -180,19 +180,29 @@ def test_a_socket_serves_this_machine(shop: Any, run: str, tmp_path: Path) -> No
             start_new_session=True,
         )
     try:
-        wait_until(path.exists, 60, what=lambda: log.read_text()[-2000:])
+        wait_until(lambda: listens(path), 60, what=lambda: log.read_text()[-2000:])
         assert asked(path, "Host: anything").startswith("HTTP/1.1 200")
         assert asked(path, "Host: anything", "X-Forwarded-For: 192.0.2.1").startswith("HTTP/1.1 403")
     finally:
         process.terminate()
-        process.wait(15)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
     shop.write(RULES)
+
+
+def listens(path: Path) -> bool:
+    """Whether somebody answers at a socket: there is a file before."""
+    with socket.socket(socket.AF_UNIX) as line:
+        return line.connect_ex(str(path)) == 0
 
 
 def asked(path: Path, *headers: str) -> str:
     """The beginning of an answer from a socket."""
     with socket.socket(socket.AF_UNIX) as line:
-        line.settimeout(20)
+        line.settimeout(120)
         line.connect(str(path))
         line.sendall("\r\n".join(["GET /plet/ HTTP/1.1", *headers, "Connection: close", "", ""]).encode())
         return line.recv(200).decode()

@@ -285,7 +285,7 @@ def raw(flower: RunningFlower, line: str, *headers: str, user: str = "") -> str:
     if user:
         given.append(f"Authorization: Basic {user}")
     text = "\r\n".join([line, *given, "Connection: close", "", ""])
-    with socket.create_connection((place.hostname, place.port), timeout=20) as line_:
+    with socket.create_connection((place.hostname, place.port), timeout=120) as line_:
         line_.sendall(text.encode("latin-1"))
         found = b""
         while piece := line_.recv(1 << 16):
