@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +18,12 @@ from playwright.sync_api import (
     Dialog,
     Locator,
     Page,
+    Request,
     Response,
     expect,
     sync_playwright,
 )
+from playwright.sync_api import TimeoutError as TooSlow
 from waiting import wait_until
 
 CHROMIUM: Final = Path("/usr/bin/chromium")
@@ -36,6 +38,8 @@ _ARGUMENTS: Final = (
     f"--host-resolver-rules=MAP {PLAIN_HOST} 127.0.0.1",
 )
 
+_START_MS: Final = 180_000
+
 # Two cores are shared with servers and other tests.
 expect.set_options(timeout=40_000)
 
@@ -44,7 +48,7 @@ expect.set_options(timeout=40_000)
 def running_browser() -> Iterator[Browser]:
     """Start Chromium without a window; end it then."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS, timeout=_START_MS)
         try:
             yield browser
         finally:
@@ -126,6 +130,40 @@ def overflow(page: Page) -> int:
     return max(0, found)
 
 
+def go(page: Page, key: str, place: str) -> None:
+    """Go to one of our pages by `g` and a key; again where a busy machine was too slow between the two."""
+    expect(page.locator("html.plet-has-js")).to_be_visible()
+
+    def has_gone() -> bool:
+        if page.url.endswith(f"/plet/{place}"):
+            return True
+        page.keyboard.press("g")
+        page.keyboard.press(key)
+        with suppress(TooSlow):
+            page.wait_for_url(f"**/plet/{place}", wait_until="commit", timeout=10_000)
+            return True
+        return False
+
+    wait_until(has_gone, 60, what=f"g {key} leads to {place or 'the runs'}")
+
+
+@contextmanager
+def saying(page: Page, words: str) -> Iterator[None]:
+    """Wait until a page has said these words because of what is done here; they may be gone by then."""
+    page.evaluate(
+        """() => {
+            const said = (window.said = []);
+            new MutationObserver((changes) => {
+                for (const { target } of changes) {
+                    if (target.checkVisibility()) said.push(target.textContent.trim());
+                }
+            }).observe(document.getElementById("plet"), { childList: true, subtree: true });
+        }"""
+    )
+    yield
+    wait_until(lambda: words in page.evaluate("window.said"), what=f"{words!r} is said")
+
+
 def await_line_in_view(page: Page, selector: str) -> None:
     """Wait until a line of the log lies below Flower's bar, within the window and the log's box."""
     script = """selector => {
@@ -145,16 +183,27 @@ class Asked:
 
     statuses: Counter[int] = field(default_factory=Counter)
     count: int = 0
+    unanswered: list[Request] = field(default_factory=list)
+
+    def ask(self, request: Request) -> None:
+        if "region=" in request.url:
+            self.unanswered.append(request)
 
     def hear(self, answer: Response) -> None:
         if "region=" in answer.url:
             self.statuses[answer.status] += 1
             self.count += 1
+        self.forget(answer.request)
+
+    def forget(self, request: Request) -> None:
+        self.unanswered = [one for one in self.unanswered if one != request]
 
 
 def listening(page: Page) -> Asked:
     asked = Asked()
+    page.on("request", asked.ask)
     page.on("response", asked.hear)
+    page.on("requestfailed", asked.forget)
     return asked
 
 
@@ -163,3 +212,16 @@ def awaited(page: Page, asked: Asked, more: int) -> None:
     wanted = asked.count + more
     # Playwright hears of answers only while it is asked for something.
     wait_until(lambda: page.title() and asked.count >= wanted, 30, what=lambda: str(asked))
+
+
+def settled(page: Page, asked: Asked) -> None:
+    """Wait until all that was asked for is answered."""
+    wait_until(lambda: page.title() and not asked.unanswered, 30, what=lambda: str(asked))
+
+
+def paused(page: Page) -> Page:
+    """Let a page stay as it is: its regions are not drawn anew under the mouse."""
+    pill = page.locator("#plet-live")
+    pill.click()
+    expect(pill).to_have_text("‖ Paused")
+    return page

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from axing import violations
-from browsing import PLAIN_HOST, Busy, Visits, awaited, listening, overflow, rows
+from browsing import PLAIN_HOST, Busy, Visits, awaited, go, listening, overflow, rows
 from busy_shop import tell as tell_shop
 from flowers import running_flower
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from watched import Watched, promise, tell
 
 from plet_celery.store import alerting, queries
@@ -77,10 +77,11 @@ def test_the_list_says_state_rule_subject_since_value_and_who_was_told(
 
     first = rows(page).first
     for text in (
-        *("firing", "critical", "Too many runs fail", "failure_rate", "shop.export_orders", "21m ago"),
+        *("firing", "critical", "Too many runs fail", "failure_rate", "shop.export_orders"),
         *("38 % of 212 runs in 1 h failed, expected at most 20 %", "ops delivered", "mail failed"),
     ):
         expect(first).to_contain_text(text)
+    expect(first).to_contain_text(re.compile(r"\b[2-9]\dm ago"))
     expect(rows(page)).to_have_count(5)
     expect(page.get_by_role("region", name="Counts")).to_have_text(
         re.compile(r"3\s*▲ firing\s*1\s*◔ pending\s*1\s*‖ silenced\s*0\s*✔ ok\s*7\s*\? no data")
@@ -297,10 +298,8 @@ def test_what_has_not_changed_is_not_sent_again(alarmed: Alarmed, open_page: Any
 
 def test_keys_lead_to_the_alerts_and_along_them(alarmed: Alarmed, open_page: Any) -> None:
     page = open_page(alarmed.base)
-    expect(page.locator("html.plet-has-js")).to_be_visible()
 
-    page.keyboard.press("g")
-    page.keyboard.press("a")
+    go(page, "a", "alerts")
     expect(page.get_by_role("heading", level=1)).to_have_text("Alerts")
     expect(page.locator("html.plet-has-js")).to_be_visible()
     for row in (0, 1):
@@ -346,7 +345,7 @@ def test_a_run_says_by_when_it_is_due_and_which_alerts_are_about_it(alarmed: Ala
     found = page.get_by_role("list", name="Promises and alerts")
 
     expect(found).to_contain_text("late by")
-    expect(found).to_contain_text(re.compile(r"due \d\d:\d\d · \d+ min left"))
+    expect(found).to_contain_text(re.compile(r"due (\d{4}-\d\d-\d\d )?\d\d:\d\d · \d+ min left"))
     found.get_by_role("link", name="Runs are stuck").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Runs are stuck")
 
@@ -415,6 +414,7 @@ def test_what_is_typed_stays_while_the_page_is_live(alarmed: Alarmed, open_page:
 
 def test_a_fold_and_the_focus_stay_where_they_are(alarmed: Alarmed, open_page: Any) -> None:
     page = open_page(alarmed.run(alarmed.told.canvas))
+    page.route(lambda address: "region=canvas" in address, without_tag)  # so that each round draws it anew
     asked = listening(page)
     fold = page.locator("#region-canvas details:not([id])").first
     was = fold.evaluate("one => { one.open = !one.open; return one.open; }")
@@ -427,3 +427,10 @@ def test_a_fold_and_the_focus_stay_where_they_are(alarmed: Alarmed, open_page: A
 
     assert fold.evaluate("one => one.open") is was
     expect(fold.locator("summary")).to_be_focused()
+    page.unroute_all(behavior="wait")
+
+
+def without_tag(route: Route) -> None:
+    """Ask as if nothing were known yet: an unchanged region is sent, too."""
+    told = route.request.all_headers()
+    route.continue_(headers={name: value for name, value in told.items() if name != "if-none-match"})

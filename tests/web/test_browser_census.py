@@ -70,7 +70,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
             assert web and server, text
             yield Demo(home, web[0], f"redis+socket://{server[1]}?virtual_host=0", sources)
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=60)
+            process.communicate(timeout=180)
         finally:
             process.kill()
     assert processes_of(home) == []
@@ -85,7 +85,7 @@ def test_a_census_is_watched_to_its_end_and_its_failure_opened(demo: Demo, visit
     expect(head).to_be_visible()
     # Whether it still runs when it is seen is the machine's business.
     expect(rows(page).filter(has_text="example_project.parse").first).to_be_visible()
-    expect(head).to_contain_text("succeeded", timeout=60_000)
+    expect(head).to_contain_text("succeeded", timeout=240_000)
     assert page.evaluate("window.isSame") is True
     page.get_by_role("navigation", name="States").get_by_role("link", name="Failed").click()
     rows(page).get_by_role("link", name="example_project.poison").click()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browsing import PLAIN_HOST, Busy, Visits, await_line_in_view, rows
+from browsing import PLAIN_HOST, Busy, Visits, await_line_in_view, go, rows, saying
 from busy_shop import tell
 from flowers import running_flower
 from playwright.sync_api import Page, expect
@@ -95,9 +95,9 @@ def test_slash_goes_to_the_search_of_the_page(busy: Busy, open_page: Any) -> Non
 def test_g_leads_to_the_pages_and_back_keeps_the_list(busy: Busy, open_page: Any) -> None:
     page = open_page(busy.run(busy.told.failed))
 
-    press(page, "g", "w")
+    go(page, "w", "workers")
     expect(page.get_by_role("heading", level=1)).to_have_text("Workers")
-    press(page, "g", "r")
+    go(page, "r", "")
     expect(page.get_by_role("heading", level=1)).to_have_text("Runs")
 
 
@@ -197,8 +197,8 @@ def test_what_is_copied_on_plain_http_can_be_pasted(
     assert page.evaluate("window.isSecureContext") is False
     assert page.evaluate("navigator.clipboard === undefined")
 
-    page.get_by_role("button", name=button).click()
-    expect(page.get_by_text("copied", exact=True)).to_be_visible()
+    with saying(page, "copied"):
+        page.get_by_role("button", name=button).click()
     search = page.get_by_role("searchbox", name="Search the log")
     search.focus()
     press(page, "Control+v")
@@ -218,8 +218,8 @@ def test_lines_of_a_log_are_copied_with_and_without_decoration(busy: Busy, open_
         ("Copy with times and levels", r"^\[\d{4}-\S+\] \[WARN\] \[send › shop.tasks\] order 47903-2"),
     ):
         page.get_by_label("More", exact=True).click()
-        page.get_by_role("button", name=button).click()
-        expect(page.get_by_text("Copied 1 line")).to_be_visible()
+        with saying(page, "Copied 1 line"):
+            page.get_by_role("button", name=button).click()
         search.fill("")
         press(page, "Control+v")
         expect(search).to_have_value(re.compile(wanted))

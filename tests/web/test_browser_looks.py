@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from browsing import Visits, overflow, rows
+from browsing import Visits, overflow, rows, saying
 from flowers import RunningFlower, running_flower
 from playwright.sync_api import Locator, expect
 from recorded_runs import RunStory
+from waiting import wait_until
 
 from plet_celery import events
 
@@ -116,8 +117,9 @@ def test_a_long_stage_keeps_its_name_beside_a_long_amount_on_a_phone(
     name, amount = row.locator(".plet-tl-title"), row.locator("td.plet-tl-done")
 
     expect(name).to_have_text(STAGE)
-    assert name.evaluate("one => one.clientWidth") > 200
-    assert amount.evaluate("one => one.clientWidth") > 200
+    # What is drawn anew meanwhile has no width.
+    wait_until(lambda: name.evaluate("one => one.clientWidth") > 200)
+    wait_until(lambda: amount.evaluate("one => one.clientWidth") > 200)
 
 
 @pytest.mark.parametrize("width", [390, 1000, 1280])
@@ -139,7 +141,7 @@ def test_an_ordinary_workers_name_is_one_line_beside_notes(
     page = visits.open(f"{flower.base}plet/?task=shop.member", width=width)
     expect(page.locator("th.plet-notes")).to_be_visible()
 
-    assert line_count(rows(page).first.locator("td.plet-worker")) == 1
+    wait_until(lambda: line_count(rows(page).first.locator("td.plet-worker")) == 1)
 
 
 @pytest.mark.parametrize("width", [390, 961, 1024, 1100, 1161, 1201, 1280, 1313])
@@ -155,7 +157,8 @@ def test_runs_of_another_day_fit_into_the_window(flower: RunningFlower, visits: 
 def test_the_pool_of_a_worker_is_one_line(flower: RunningFlower, visits: Visits, width: int) -> None:
     page = visits.open(f"{flower.base}plet/workers", width=width)
 
-    assert line_count(rows(page).locator("td[data-label=Pool]").filter(has_text="prefork")) == 1
+    pool = rows(page).locator("td[data-label=Pool]").filter(has_text="prefork")
+    wait_until(lambda: line_count(pool) == 1)
 
 
 def test_the_title_of_a_group_is_copied_without_the_number_of_its_lines(
@@ -167,8 +170,8 @@ def test_the_title_of_a_group_is_copied_without_the_number_of_its_lines(
 
     page.locator("a.plet-log-n").get_by_text("2", exact=True).click()
     page.get_by_label("More", exact=True).click()
-    page.get_by_role("button", name="Copy text").click()
-    expect(page.get_by_text("Copied 1 line")).to_be_visible()
+    with saying(page, "Copied 1 line"):
+        page.get_by_role("button", name="Copy text").click()
     search.focus()
     page.keyboard.press("Control+v")
 

@@ -155,7 +155,7 @@ def test_a_page_loads_itself_again_when_it_is_asked_to(busy: Busy, open_page: An
     page = open_page(busy.base + "?refresh=10")
     expect(page.locator('meta[http-equiv="refresh"]')).to_have_attribute("content", "10")
 
-    with page.expect_navigation(timeout=15_000):
+    with page.expect_navigation(timeout=40_000):
         page.goto(busy.base + "?refresh=2", wait_until="commit")
-    with page.expect_navigation(timeout=15_000):
+    with page.expect_navigation(timeout=40_000):
         pass

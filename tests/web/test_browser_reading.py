@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from browsing import Visits, await_line_in_view, lines, rows
+from browsing import Visits, await_line_in_view, lines, paused, rows
 from playwright.sync_api import expect
 
 
@@ -50,8 +50,7 @@ def test_pages_lead_to_older_runs_and_back(busy: Any, visits: Visits) -> None:
 
 
 def test_a_row_leads_wherever_its_name_leads(busy: Any, visits: Visits) -> None:
-    page = visits.open(busy.base + "?task=shop.export_orders")
-    expect(page.locator("html.plet-has-js")).to_be_visible()
+    page = paused(visits.open(busy.base + "?task=shop.export_orders"))
     row = rows(page)
     box = row.locator("td[data-label=Started]").bounding_box()
     assert box is not None
@@ -100,7 +99,7 @@ def test_a_search_in_the_log_goes_from_hit_to_hit(busy: Any, visits: Visits) -> 
 
 
 def test_a_stage_of_the_timeline_leads_to_its_lines(busy: Any, visits: Visits) -> None:
-    page = visits.open(busy.run(busy.told.running))
+    page = paused(visits.open(busy.run(busy.told.running)))
 
     page.get_by_role("link", name="unpack").click()
 

@@ -34,6 +34,6 @@ def test_who_is_signed_out_is_told(shop: Any, browser: Browser) -> None:
 
         context.clear_cookies()
 
-        expect(page.locator("#plet-live")).to_contain_text("Signed out", timeout=20_000)
+        expect(page.locator("#plet-live")).to_contain_text("Signed out", timeout=60_000)
         expect(page.get_by_text("shop.index").first).to_be_visible()
         context.close()

@@ -139,16 +139,16 @@ def test_what_is_told_of_health_follows_the_viewers_rights(shop: Any, guarded: R
 
 
 def test_probes_answer_where_pages_are_refused(shop: Any) -> None:
-    pass_over(shop.story.store, well(), ago=1)
     with opened(shop.folder, "--address=0.0.0.0") as flower:
+        pass_over(shop.story.store, well(), ago=1)
         assert flower.get("plet/health").status == 403
         assert flower.get("plet/healthz?format=json").status == 403
         assert [flower.get(path).status for path in PROBES] == [200, 200, 200]
 
 
 def test_with_a_prefix_the_probes_are_below_it(shop: Any) -> None:
-    pass_over(shop.story.store, well(), ago=1)
     with opened(shop.folder, "--url_prefix=ops", AUTH) as flower:
+        pass_over(shop.story.store, well(), ago=1)
         assert flower.get("plet/healthz").text == "ok\n"
 
 
@@ -253,6 +253,8 @@ def test_the_worst_comes_first_with_what_to_do(
 
 
 def test_the_page_follows_the_passes(shop: Any, plain: RunningFlower, visits: Visits) -> None:
+    from browsing import go
+
     pass_over(shop.story.store, well(), ago=1)
     page = visits.open(plain.base + "plet/health")
     page.get_by_text("All is well").wait_for()
@@ -260,12 +262,8 @@ def test_the_page_follows_the_passes(shop: Any, plain: RunningFlower, visits: Vi
     pass_over(shop.story.store, in_trouble(), ago=1)
 
     page.get_by_text("Something fails").wait_for()
-    page.keyboard.press("g")
-    page.keyboard.press("r")
-    page.wait_for_url("**/plet/")
-    page.keyboard.press("g")
-    page.keyboard.press("h")
-    page.wait_for_url("**/plet/health")
+    go(page, "r", "")
+    go(page, "h", "health")
     assert visits.troubles == []
 
 
@@ -273,13 +271,14 @@ def test_the_page_follows_the_passes(shop: Any, plain: RunningFlower, visits: Vi
 @pytest.mark.parametrize("state", ["well", "trouble", "late"])
 def test_axe_finds_nothing(shop: Any, plain: RunningFlower, visits: Visits, theme: str, state: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
+    from browsing import paused
 
     pass_over(
         shop.story.store, well() if state == "well" else in_trouble(), ago=400 if state == "late" else 1
     )
     page = visits.open(plain.base + "plet/health", color_scheme=theme)
     page.evaluate("theme => document.documentElement.setAttribute('data-bs-theme', theme)", theme)
-    for summary in page.locator("summary").all():
+    for summary in paused(page).locator("summary").all():
         summary.click()
 
     found = Axe().run(page, context="#plet").response["violations"]
