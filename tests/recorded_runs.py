@@ -80,9 +80,10 @@ class Story:
         for start in range(0, len(batch), 2000):
             part = batch[start : start + 2000]
             positions = {one.writer: (1, one.offset + 200) for one in part}
-            self.store.ingest(self._lease, part, positions, limits=IngestLimits(), now=part[-1].wall)
+            # First the lines, then the end: whoever follows a log would else leave before its last words.
             if self._logs is not None and self.write_logs:
                 self._logs.apply(part, positions)
+            self.store.ingest(self._lease, part, positions, limits=IngestLimits(), now=part[-1].wall)
 
     def close(self) -> None:
         """Let go of the store and of the log files."""

@@ -110,7 +110,7 @@ class Project:
             env=self.environment(options.pop("env", {})),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
             **options,
         )
@@ -123,7 +123,7 @@ class Project:
             env=self.environment({}),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
 
@@ -175,7 +175,7 @@ class Terminal:
         )
         os.close(other)
 
-    def read_until(self, condition: Callable[[bytes], bool], timeout: float = 30.0) -> bytes:
+    def read_until(self, condition: Callable[[bytes], bool], timeout: float = 120.0) -> bytes:
         """Read what is written until it fits."""
         deadline = time.monotonic() + timeout
         while not condition(self.output):
@@ -184,7 +184,7 @@ class Terminal:
                 assert condition(self.output), f"the end came first: {self.output[-2000:]!r}"
         return self.output
 
-    def wait(self, timeout: float = 30.0) -> int:
+    def wait(self, timeout: float = 120.0) -> int:
         """Read to the end; return the exit code."""
         deadline = time.monotonic() + timeout
         while self.process.poll() is None:

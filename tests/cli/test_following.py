@@ -48,7 +48,7 @@ class Followed:
 
     def end(self) -> tuple[int, str, str]:
         """Wait for the end; return exit code, stdout, stderr."""
-        code = self.process.wait(timeout=40)
+        code = self.process.wait(timeout=120)
         for reader in self._readers:
             reader.join(20)
         return code, self.told, b"".join(self._said).decode()
@@ -175,6 +175,9 @@ def test_watch_of_a_run_called_this_moment_waits_for_it(
     project: Any, follow: Callable[..., Followed]
 ) -> None:
     project.story.ship()
+    with (project.folder / "shop.py").open("a") as module:
+        # For users a wrong id is told soon; here telling the run takes as long as it takes.
+        module.write("from plet_celery.cli import observe\nobserve._APPEAR = 120.0\n")
     run_id = "4b4dd2b1-9c7b-4d3f-9ed7-2d1a35aa7d60"
     watch = follow("watch", run_id, "--json")
     # Its modules take their time; what matters is that it comes after the first look.

@@ -137,7 +137,7 @@ def test_the_workers_of_this_host_are_asked_without_a_store(project: Any) -> Non
     journal.mkdir(parents=True, mode=0o700)
     localnodes.announce(journal, "celery@here", "prefork")
 
-    alive = project.invoke("health", "--check", "worker:self", "--timeout", "3")
+    alive = project.invoke("health", "--check", "worker:self", "--timeout", "30")
 
     assert nobody.exit_code == 1
     assert "no worker of this user" in nobody.stdout

@@ -23,6 +23,7 @@ from plet_celery import Plet, TrackedResult, result
 from plet_celery.errors import SchemaError
 from plet_celery.result import Progress, progress_from_meta
 from plet_celery.store.records import LogLine
+from plet_celery.terminal import waiting
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -289,6 +290,7 @@ def test_wait_tells_stages_where_stderr_is_no_terminal(
 ) -> None:
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setattr(waiting, "_END_WAIT", 60.0)
     _store(app, "r1", "PROGRESS", META | {"description": "x\x1b[2J"})
     waiter = threading.Thread(
         target=TrackedResult("r1", app=app).wait, kwargs={"show_progress": True, "interval": 0.05}
@@ -297,7 +299,7 @@ def test_wait_tells_stages_where_stderr_is_no_terminal(
     waiter.start()
     wait_until(lambda: "parse" in stream.getvalue())
     _store(app, "r1", states.SUCCESS, 42)
-    waiter.join(20)
+    waiter.join(120)
 
     lines = stream.getvalue().splitlines()
     assert [line.split("  ", 1)[1] for line in lines] == [
@@ -316,6 +318,7 @@ def test_wait_draws_bars_on_a_terminal(app: Celery[Any], monkeypatch: pytest.Mon
     _store(app, "r1", "PROGRESS", META | {"description": "x\x1b[2J"})
     with open(other, "w", encoding="utf-8") as stream:
         monkeypatch.setattr("sys.stderr", stream)
+        monkeypatch.setattr(waiting, "_END_WAIT", 60.0)
         waiter = threading.Thread(
             target=TrackedResult("r1", app=app).wait, kwargs={"show_progress": True, "interval": 0.05}
         )
@@ -324,7 +327,7 @@ def test_wait_draws_bars_on_a_terminal(app: Celery[Any], monkeypatch: pytest.Mon
             wait_until(lambda: b"412/668 files" in b"".join(sent))
         finally:
             _store(app, "r1", states.SUCCESS, 42)
-            waiter.join(20)
+            waiter.join(120)
             monkeypatch.undo()
     reader.join(20)
     os.close(main)

@@ -182,7 +182,7 @@ def test_a_file_that_another_process_holds_is_critical(tmp_path: Path, opened: O
         holder.close()
 
     assert held[""].level is Level.CRITICAL
-    assert asked(world, "store", now=NOW)[""].level is Level.OK
+    wait_until(lambda: asked(world, "store", now=NOW)[""].level is Level.OK)
 
 
 def test_no_password_is_in_an_answer(opened: Open, tmp_path: Path) -> None:
