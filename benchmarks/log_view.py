@@ -82,7 +82,9 @@ def sides(host: Host, run: Run, folder: Path, lines: int) -> dict[str, Callable[
         "page: last 1,000": shown(to=END),
         "page: 10,000 in the middle": shown(at=(1, lines // 2), count=10_000),
         "page: search, no hit, at most 1 s": shown(text="nowhere to be found"),
-        "follow: nothing new": lambda: logview.follow_answer(windows(), LogQuery(), windows().position()),
+        "follow: nothing new": lambda: logview.follow_answer(
+            windows(), LogQuery(), windows().position(), now=time.time()
+        ),
     }
 
 

@@ -39,6 +39,7 @@ class Story:
         self._waiting: list[tuple[float, str, str, str | None, str | None, dict[str, Any]]] = []
         self._logs: LogFiles | None = None
         self.write_logs = True
+        self._unwritten: list[tuple[list[Event], dict[str, tuple[int, int]]]] = []
         if home is not None:
             (home / "journal").mkdir(parents=True, exist_ok=True)
             self._logs = LogFiles(home / "runs", home / "journal", limits=LogLimits())
@@ -57,7 +58,7 @@ class Story:
         """Start a run; see `RunStory`."""
         return RunStory(self, task, **facts)
 
-    def ship(self) -> None:
+    def ship(self, *, files_later: bool = False) -> None:
         """Bring everything told so far into the store, and into the log files."""
         told = sorted(self._waiting, key=lambda one: one[0])
         self._waiting.clear()
@@ -80,10 +81,17 @@ class Story:
         for start in range(0, len(batch), 2000):
             part = batch[start : start + 2000]
             positions = {one.writer: (1, one.offset + 200) for one in part}
-            # First the lines, then the end: whoever follows a log would else leave before its last words.
-            if self._logs is not None and self.write_logs:
-                self._logs.apply(part, positions)
             self.store.ingest(self._lease, part, positions, limits=IngestLimits(), now=part[-1].wall)
+            self._unwritten.append((part, positions))
+        if not files_later:
+            self.write_files()
+
+    def write_files(self) -> None:
+        """Bring into the log files what only the store has got so far."""
+        if self._logs is not None and self.write_logs:
+            for part, positions in self._unwritten:
+                self._logs.apply(part, positions)
+        self._unwritten.clear()
 
     def close(self) -> None:
         """Let go of the store and of the log files."""

@@ -83,9 +83,21 @@ class Host:
 
     def tell(self, found: list[Event], *, limits: IngestLimits | None = None) -> None:
         """Ship events into the store and into the log files."""
-        positions = {self._writer: (1, found[-1].offset + 200)}
-        self.store.ingest(self.lease, found, positions, limits=limits or IngestLimits(), now=time.time())
-        self.sink.apply(Batch(found, positions), time.time())  # type: ignore[arg-type]
+        self.tell_store(found, limits=limits)
+        self.tell_files(found)
+
+    def tell_store(self, found: list[Event], *, limits: IngestLimits | None = None) -> None:
+        """Ship events into the store alone."""
+        self.store.ingest(
+            self.lease, found, self._behind(found), limits=limits or IngestLimits(), now=time.time()
+        )
+
+    def tell_files(self, found: list[Event]) -> None:
+        """Ship events into the log files alone."""
+        self.sink.apply(Batch(found, self._behind(found)), time.time())  # type: ignore[arg-type]
+
+    def _behind(self, found: list[Event]) -> dict[str, tuple[int, int]]:
+        return {self._writer: (1, found[-1].offset + 200)}
 
     def story(
         self,

@@ -20,6 +20,8 @@ from plet_celery.terminal.look import ENDS, level_name, level_style
 from plet_celery.terminal.text import printable, printable_lines
 
 _GIVE_UP = 30.0
+# How long a file that is behind the store is waited for, when nothing comes.
+_BEHIND_MAX = 30.0
 
 
 @command("logs")
@@ -94,8 +96,9 @@ def _follow(view: View, store: Store, source: LogSource, printer: _Printer) -> N
                 raise
         printer.print(new)
         view.output.flush()
-        # The log files are written by a loop of their own, a moment after the store.
-        if quiet >= (2 if source.is_local else 1):
+        # The log files are written by a loop of their own, a moment after the store, or long after it.
+        is_late = quiet * EVERY < _BEHIND_MAX and source.is_behind()
+        if quiet >= (2 if source.is_local else 1) and not is_late:
             return
         time.sleep(EVERY)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from plet_celery.errors import HomeError
+from plet_celery.errors import HomeError, LogNotFound
 from plet_celery.logfiles import RunLog, find_folders
 from plet_celery.mirror_copies import places
 from plet_celery.store import Store
@@ -43,6 +43,25 @@ def folders_in(root: Path, names: Sequence[str]) -> list[Path]:
         return find_folders(root, names) if root.is_dir() else []
     except (HomeError, OSError):
         return []
+
+
+def is_behind(folders: Sequence[Folder], attempts: Sequence[Attempt]) -> bool:
+    """Say whether this host's file is still to get lines of the newest attempt that the store knows of.
+
+    A shipper brings events into the store and into the files by a loop each; either may be ahead.
+
+    Args:
+        attempts: all of one run, oldest first.
+    """
+    newest = attempts[-1] if attempts else None
+    for folder in folders:
+        local = folder.local(newest.number) if newest else 0
+        if newest and local and folder.kind == "file":
+            try:
+                return folder.log.line_count(local) < newest.log_lines
+            except (LogNotFound, HomeError, OSError):
+                return False  # pruned, or not ours to read
+    return False
 
 
 def find_attempts(runs: Path, mirror: Path | None, store: Store, attempts: Sequence[Attempt]) -> list[Folder]:

@@ -15,7 +15,7 @@ from typing import Final
 
 from plet_celery.errors import LogNotFound
 from plet_celery.logfiles import Line, RunLog
-from plet_celery.logsources.folders import find_attempts, folders_in
+from plet_celery.logsources.folders import Folder, find_attempts, folders_in, is_behind
 from plet_celery.store import Store, queries
 from plet_celery.store.records import LogLine, Run
 
@@ -110,6 +110,10 @@ class LogSource:
             found += stored
         return found
 
+    def is_behind(self) -> bool:
+        """Say whether this host's file is still to get lines that the store knows of."""
+        return is_behind(list(self._counted.values()), self._attempts)
+
     def check_stage(self) -> None:
         """Check that the stage asked for exists.
 
@@ -128,7 +132,7 @@ class LogSource:
 
     def _look(self) -> None:
         """Learn which folders are here, which attempts are not, and what the stages are called."""
-        attempts = queries.attempts(self._store, self.run_id)
+        self._attempts = attempts = queries.attempts(self._store, self.run_id)
         self._folders = folders_in(self._runs, self._run.log_folders)
         self.is_local = bool(self._folders)
         here = {str(folder.relative_to(self._runs)) for folder in self._folders}
@@ -137,7 +141,7 @@ class LogSource:
             away = []
         # Each host counts the attempts that it has seen to start.
         counted = find_attempts(self._runs, self._mirror, self._store, attempts)
-        self._counted = {one.log.folder: one for one in counted}
+        self._counted: dict[Path, Folder] = {one.log.folder: one for one in counted}
         copies = [one for one in counted if one.kind == "mirror"]
         numbers_away = {one.number for one in away}
         self._copied = {n: one.log.folder for one in copies for n in one.attempts if n in numbers_away}

@@ -228,7 +228,9 @@ class RunPage(OfRun):
         # Longer than what people write; who reads it bounds it.
         query, position = self.log_query(), self.get_query_argument("position", "") or ""
         found = await self.desk.files.run(
-            lambda: logview.follow_answer(subject.windows, query, position, zone=self.reader.tz)
+            lambda: logview.follow_answer(
+                subject.windows, query, position, now=self.reader.now, zone=self.reader.tz
+            )
         )
         self.set_header("Content-Type", "application/json; charset=utf-8")
         self.finish(msgspec.json.encode(found))

@@ -240,6 +240,24 @@ def test_logs_follow_to_the_end_of_the_run(
     assert ("what the store kept" in said) is not local
 
 
+def test_last_words_are_waited_for_where_the_file_is_behind_the_store(
+    project: Any, follow: Callable[..., Followed], running: RunStory
+) -> None:
+    logs = follow("logs", "-f", running.id)
+    logs.until("hello")
+    running.log("last words")
+    running.succeed()
+    project.story.ship(files_later=True)
+
+    # Several looks, which find the end and nothing new.
+    with pytest.raises(subprocess.TimeoutExpired):
+        logs.process.wait(4)
+    project.story.write_files()
+
+    code, told, _ = logs.end()
+    assert (code, told.count("last words")) == (0, 1)
+
+
 def test_followed_logs_are_filtered(project: Any, follow: Callable[..., Followed], running: RunStory) -> None:
     logs = follow("logs", "-f", running.id, "--level", "ERROR", "--stage", "load", "--json")
     number = running.stage("load", state="running")

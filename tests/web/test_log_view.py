@@ -210,14 +210,40 @@ def test_what_comes_is_told_as_rows(host: Host, store: Store) -> None:
         return LogWindows(host.runs, store, queries.get_run(store, story.run))
 
     position = look(windows()).position
-    assert logview.follow_answer(windows(), LogQuery(), position)["lines"] == 0
+    assert followed(windows(), position)["lines"] == 0
     host.tell([story.log(host, NASTY), story.log(host, "bad", level=40), story.end(host)])
 
-    answer = logview.follow_answer(windows(), LogQuery(level=30), position)
+    answer = followed(windows(), position, LogQuery(level=30))
 
     assert (answer["lines"], answer["total"], answer["open"], answer["state"]) == (1, 3, False, "succeeded")
     assert 'id="a1L3"' in answer["html"]
-    assert logview.follow_answer(windows(), LogQuery(), answer["position"])["lines"] == 0
+    assert followed(windows(), answer["position"])["lines"] == 0
+
+
+def test_last_words_are_waited_for_where_the_file_is_behind_the_store(host: Host, store: Store) -> None:
+    story = Story()
+    host.tell([story.start(host), story.log(host, "one")])
+
+    def windows() -> LogWindows:
+        return LogWindows(host.runs, store, queries.get_run(store, story.run))
+
+    position = look(windows()).position
+    last = [story.log(host, "last words"), story.end(host)]
+    host.tell_store(last)
+    ended = queries.get_run(store, story.run).ended_at or 0.0
+
+    early, late = (followed(windows(), position, now=ended + seconds) for seconds in (50, 70))
+    assert (early["lines"], early["state"], early["open"], late["open"]) == (0, "succeeded", True, False)
+
+    host.tell_files(last)
+    answer = followed(windows(), early["position"], now=ended + 50)
+    assert (answer["lines"] > 0, "last words" in answer["html"], answer["open"]) == (True, True, False)
+
+
+def followed(
+    windows: LogWindows, position: str, query: LogQuery | None = None, *, now: float = 0.0
+) -> dict[str, Any]:
+    return logview.follow_answer(windows, query or LogQuery(), position, now=now)
 
 
 def test_why_there_is_nothing(host: Host, store: Store) -> None:
@@ -404,9 +430,9 @@ def test_a_log_that_has_not_begun_is_followed_from_its_first_line(
 
     view = look(windows())
     assert "data-log-follow" in render(view)
-    nothing = logview.follow_answer(windows(), LogQuery(), view.position)
+    nothing = followed(windows(), view.position)
     assert (nothing["lines"], bool(nothing["position"])) == (0, True)
 
     host.tell([*([] if is_started else [started]), story.log(host, "first")])
 
-    assert "first" in logview.follow_answer(windows(), LogQuery(), nothing["position"])["html"]
+    assert "first" in followed(windows(), nothing["position"])["html"]
