@@ -83,7 +83,7 @@ class Terminal:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
-    def read_until(self, text: str, timeout: float = 60.0) -> str:
+    def read_until(self, text: str, timeout: float = 180.0) -> str:
         """Read until `text` has been shown; return all that was."""
         deadline = time.monotonic() + timeout
         while text not in self.seen:
@@ -94,7 +94,7 @@ class Terminal:
     def type(self, keys: bytes) -> None:
         os.write(self.master, keys)
 
-    def wait(self, timeout: float = 60.0) -> int:
+    def wait(self, timeout: float = 180.0) -> int:
         """Read to the end and return the exit code."""
         deadline = time.monotonic() + timeout
         while self.process.poll() is None:

@@ -22,8 +22,8 @@ from plet_celery import presence
 
 TOKEN: Final = "PLET_UP_TOKEN"
 _LOOK: Final = 0.1
-LAST_WORDS: Final = 5.0
-"""Seconds in which a shipper sees, in two looks of one second, that processes are gone, and tells it."""
+LAST_WORDS: Final = 15.0
+"""Seconds in which a shipper sees that processes are gone, in two looks of one second, tells it, and ends."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Knows processes and files, not the terminal: what it does is told to `say`.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -13,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +36,9 @@ from plet_celery.paths import private_directory
 from plet_celery.spawning import LOG_NAME
 
 UP_FOLDER: Final = "up"
-START_SECONDS: Final = 15.0
+START_SECONDS: Final = 60.0
+"""Only a part that hangs costs them: one that has ended is noticed at once."""
+_CONNECT_SECONDS: Final = 15
 _TICK = 0.05
 _TELL_SECONDS: Final = 10.0
 _LOCK_NAME = "lock"
@@ -170,10 +173,22 @@ class Stack:
         Raises:
             ServiceFailed: it did not start, or no port is free; says its last lines.
         """
-        port = free_port(_WEB_ADDRESS, _WEB_PORTS)
+        for port in free_ports(_WEB_ADDRESS, _WEB_PORTS):
+            if self._starts_flower(port):
+                return
+
+    def _starts_flower(self, port: int) -> bool:
+        """Start it there; return whether it could: somebody may take the port while it starts."""
         part = self._start_program("flower", f"--address={_WEB_ADDRESS}", f"--port={port}")
-        self._await(part, lambda: _visited(part.log) is not None)
+        try:
+            self._await(part, lambda: _visited(part.log) is not None)
+        except ServiceFailed:
+            if part.is_alive() or not _lost_its_port(part.log):
+                raise
+            self._parts.stop(part.name)
+            return False
         self._say("web", f"{_visited(part.log)}plet/")
+        return True
 
     def check(self) -> None:
         """Look whether all goes on; loops that wait call this.
@@ -245,7 +260,7 @@ class Stack:
                 )
             refusals: tuple[type[BaseException], ...] = (OperationalError, *connection.connection_errors)
             try:
-                connection.ensure_connection(max_retries=1, interval_start=0, timeout=int(START_SECONDS))
+                connection.ensure_connection(max_retries=1, interval_start=0, timeout=_CONNECT_SECONDS)
             except refusals as error:
                 raise ServiceFailed(
                     f"broker {url} does not answer ({error}); "
@@ -284,11 +299,11 @@ def _take_lock(path: Path) -> int:
     return lock
 
 
-def free_port(address: str, ports: range) -> int:
-    """Return the first port that nobody listens on.
+def free_ports(address: str, ports: range) -> Iterator[int]:
+    """Yield the ports that nobody listens on, each looked at when it is its turn.
 
     Raises:
-        ServiceFailed: all are taken.
+        ServiceFailed: there is none, or none any more.
     """
     for port in ports:
         with socket.socket() as probe:
@@ -296,9 +311,9 @@ def free_port(address: str, ports: range) -> int:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((address, port))
-                return port
             except OSError:
                 continue
+        yield port
     raise ServiceFailed(
         f"web: every port from {ports[0]} to {ports[-1]} is taken; end what listens there, or use --no-web"
     )
@@ -310,6 +325,10 @@ def _visited(log: Path) -> str | None:
         if found := re.search(r"Visit me at (https?://\S+)", line):
             return found[1].rstrip("/") + "/"
     return None
+
+
+def _lost_its_port(log: Path) -> bool:
+    return any(os.strerror(errno.EADDRINUSE) in line for line in last_lines(log))
 
 
 def _is_served(journal: Path) -> bool:

@@ -63,21 +63,31 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
-def command(*words: str, before: tuple[str, ...] = ()) -> list[str]:
-    return [sys.executable, "-P", "-m", "celery", "-A", "proj", *before, "plet", "up", *words]
+def command(*words: str, before: tuple[str, ...] = (), starter: str = "") -> list[str]:
+    """Without the pages: those are the subject of test_up_web.py.
+
+    Args:
+        starter: program that runs Celery's own; that itself by default.
+    """
+    program = ["-c", starter] if starter else ["-m", "celery"]
+    return [sys.executable, "-P", *program, "-A", "proj", *before, "plet", "up", "--no-web", *words]
 
 
 def up(
-    folder: Path, *words: str, before: tuple[str, ...] = (), environ: Mapping[str, str] | None = None
+    folder: Path,
+    *words: str,
+    before: tuple[str, ...] = (),
+    environ: Mapping[str, str] | None = None,
+    starter: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """Run it to its end in a pipe."""
     return subprocess.run(
-        command(*words, before=before),
+        command(*words, before=before, starter=starter),
         cwd=folder,
         env=environment(**(environ or {})),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
 
@@ -154,7 +164,7 @@ def test_once_waits_for_the_runs_that_the_called_one_has_started(project: Path) 
 
         (project / "go").touch()
 
-        assert process.wait(30) == 0
+        assert process.wait(90) == 0
     assert processes_of(project) == []
 
 
@@ -200,7 +210,7 @@ def test_signals_while_a_run_is_under_way(project: Path, number: signal.Signals,
         await_line(process, "another Ctrl-C")
         process.send_signal(signal.SIGINT)
 
-        assert process.wait(60) == code
+        assert process.wait(120) == code
     assert processes_of(project) == []
 
 
@@ -221,7 +231,7 @@ def test_a_signal_during_the_start_leaves_nothing(project: Path) -> None:
 
         process.send_signal(signal.SIGTERM)
 
-        assert process.wait(60) == 143
+        assert process.wait(120) == 143
     assert processes_of(project) == []
 
 
@@ -231,7 +241,7 @@ def test_a_reader_that_goes_away_ends_it(project: Path) -> None:
         assert process.stdout is not None
         process.stdout.close()
 
-        assert process.wait(60) == 141
+        assert process.wait(120) == 141
     assert processes_of(project) == []
 
 
@@ -270,10 +280,24 @@ def test_a_shipper_that_does_not_start_is_named(project: Path) -> None:
     # Its output has nowhere to go, so it cannot be spawned.
     (project / ".plet" / "journal" / str(os.getuid()) / "shipper.log").mkdir(parents=True)
 
-    done = up(project)
+    starter = """
+from celery.__main__ import main
+from plet_celery.embedded import stack
+
+await_shipper = stack.Stack._await_shipper
+
+def await_shortly(self):
+    stack.START_SECONDS = 2.0
+    await_shipper(self)
+
+stack.Stack._await_shipper = await_shortly
+main()
+"""
+
+    done = up(project, starter=starter)
 
     assert done.returncode == 69, done.stdout + done.stderr
-    assert "shipper did not start within 15 s" in done.stderr
+    assert "shipper did not start within 2 s" in done.stderr
     assert processes_of(project) == []
 
 
@@ -286,7 +310,7 @@ def test_a_part_that_dies_later_is_named(project: Path) -> None:
         workers[0].kill()
 
         await_line(process, "worker ended with exit code -9")
-        assert process.wait(60) == 69
+        assert process.wait(120) == 69
     assert processes_of(project) == []
 
 
@@ -321,9 +345,13 @@ def test_a_broker_given_on_the_command_line_beats_the_conf_in_every_process(
     dead = "redis://127.0.0.1:1/0"
     with (project / "proj.py").open("a") as file:
         file.write(f"app.conf.update(broker_url={dead!r}, result_backend={dead!r})\n")
-        file.write("app.conf.beat_schedule = {'tick': {'task': 'proj.add', 'schedule': 1, 'args': (1,)}}\n")
+        file.write("app.conf.beat_schedule = {'tick': {'task': 'proj.tick', 'schedule': 1}}\n")
         file.write("from celery import chain\n")
-        file.write("@app.task\ndef nested():\n    chain(add.s(1), add.s(2)).delay()\n")
+        file.write("@app.task\ndef tick():\n    (HERE / 'ticked').touch()\n")
+        # Beat ticks for the first time a second after it has begun.
+        file.write("@app.task\ndef nested():\n    while not (HERE / 'ticked').exists():\n")
+        file.write("        threading.Event().wait(0.05)\n")
+        file.write("    chain(add.s(1), add.s(2)).delay()\n")
     options = ("-b", valkey.url(2), "--result-backend", valkey.url(3))
 
     done = up(project, "--call", "proj.nested", "--once", before=options)
@@ -390,7 +418,7 @@ def test_sigterm_is_an_ordinary_end_of_an_idle_stack(project: Path) -> None:
         await_line(process, "Ctrl-C ends it")
         os.kill(process.pid, signal.SIGTERM)
 
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0
 
 
 def test_passes_of_the_monitor_happen_by_its_beat(project: Path) -> None:
@@ -401,9 +429,9 @@ def test_passes_of_the_monitor_happen_by_its_beat(project: Path) -> None:
     def passed_by_beat() -> bool:
         return watching.last_pass(store).doc.get("caller") == "beat"
 
-    with going(project, "--no-web") as process:
+    with going(project) as process:
         await_line(process, "up; Ctrl-C ends it")
         wait_until(passed_by_beat, 90)
         process.send_signal(signal.SIGINT)
-        process.wait(60)
+        process.wait(120)
     store.close()

@@ -100,7 +100,7 @@ def test_ctrl_c_leaves_no_run_open(project: Path, hurries: bool) -> None:
             assert process.stdout is not None
             wait_until(lambda: b"another Ctrl-C" in process.stdout.readline(), 60)  # type: ignore[union-attr]
             process.send_signal(signal.SIGINT)
-        process.communicate(timeout=90)
+        process.communicate(timeout=120)
 
     assert states(project) == {"lost" if hurries else "interrupted": 1, "cancelled": 5}
 

@@ -59,7 +59,7 @@ def test_it_carries_celery_messages(valkey: Valkey) -> None:
         queue = connection.SimpleQueue("carried")
         queue.put({"answer": 42})
 
-        message = queue.get(timeout=5)
+        message = queue.get(timeout=30)
 
         assert message.payload == {"answer": 42}
         message.ack()
@@ -107,7 +107,7 @@ def test_it_ends_with_a_killed_owner(tmp_path: Path, number: signal.Signals) -> 
 
         os.kill(process.pid, number)
 
-        wait_until(lambda: not servers(tmp_path), timeout=10)
+        wait_until(lambda: not servers(tmp_path), timeout=30)
 
 
 def test_a_server_that_does_not_start_shows_its_last_lines(

@@ -79,7 +79,7 @@ def census(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Census]:
             wait_until(lambda: any(run["trigger"] == "beat" for run in recorded(home)), 60)
             runs = recorded(home)
             process.send_signal(signal.SIGTERM)
-            output, _ = process.communicate(timeout=60)
+            output, _ = process.communicate(timeout=120)
         finally:
             process.kill()
     yield Census(home, sources, json.loads(output.splitlines()[-1]), runs, process.returncode)
