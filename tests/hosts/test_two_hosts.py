@@ -37,8 +37,8 @@ class Machine:
             "PLET_MACHINE_ID": f"machine of {name}",
             "PLET_DATABASE_URL": proxy.url(url),
             "PLET_HOST_BEAT": "0.5",
-            "PLET_LEASE_STALE": "3",
-            "PLET_HOST_LOST_AFTER": "6",
+            "PLET_LEASE_STALE": "10",
+            "PLET_HOST_LOST_AFTER": "20",
             "PLET_SHIPPER_LINGER": "600",
         }
         self.workers: list[subprocess.Popen[bytes]] = []
@@ -197,9 +197,12 @@ def test_a_canvas_over_two_hosts_and_one_that_is_cut_off(two: Two) -> None:
     assert names == [("part", "w@atlas")] * 3 + [("part", "w@borea")] * 3 + [("total", "w@borea")]
     a, b = two.status(two.a), two.status(two.b)
     assert a.machine != b.machine
-    assert (a.unreachable_since, b.unreachable_since, a.is_skewed, b.is_skewed) == (None, None, False, False)
+    assert (a.is_skewed, b.is_skewed) == (False, False)
     if os.getuid() == 0:
         assert (a.host, b.host) == ("atlas", "borea")
+
+    wait_until(lambda: two.status(two.a).unreachable_since is None, 30)
+    wait_until(lambda: two.status(two.b).unreachable_since is None, 30)
 
     # Given a task on a host that is then cut off from the database
     held = two.app.wait.apply_async(("go",), queue="b").id
@@ -214,20 +217,20 @@ def test_a_canvas_over_two_hosts_and_one_that_is_cut_off(two: Two) -> None:
 
     # Then its runs are lost after a while, written by the other host's shipper; the task itself goes on
     lost = two.wait_state(held, "lost")
-    assert lost.reason is not None and "was not heard of for 6 s" in lost.reason
+    assert lost.reason is not None and "was not heard of for 20 s" in lost.reason
     (incident,) = queries.host_losses(two.store)
     assert (incident.data["by"], incident.data["attempts"]) == (journal_id(two.a), 1)
-    assert "host is lost" in two.a.told()
+    wait_until(lambda: "host is lost" in two.a.told())
     two.say("go")
-    assert two.app.app.AsyncResult(held).get(timeout=30) == "go"
+    assert two.app.app.AsyncResult(held).get(timeout=90) == "go"
 
     # And when the host is back, its old shipper steps down, the next one brings what happened meanwhile
     meanwhile = two.app.part.apply_async((1,), queue="b").id
-    assert two.app.app.AsyncResult(meanwhile).get(timeout=30) == 1
+    assert two.app.app.AsyncResult(meanwhile).get(timeout=90) == 1
     two.b.proxy.up()
     two.wait_state(held, "succeeded")
     two.wait_state(meanwhile, "succeeded")
-    assert "shipper ends: why=fenced" in two.b.told()
+    wait_until(lambda: "shipper ends: why=fenced" in two.b.told())
     kinds = sorted(event.kind for event in queries.run_events(two.store, held))
     assert kinds == ["run.lost", "run.started", "run.succeeded"]
     assert two.run(held).attempts == 1

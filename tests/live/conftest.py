@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import os
@@ -140,6 +141,14 @@ class Live:
             there, timeout, what=lambda: f"{run_id}: {self.run(run_id)}\n{self.output().decode()[-3000:]}"
         )
         return self.run(run_id)
+
+    def written(self) -> list[bytes]:
+        """What the files of the home hold; a shipper that leaves may remove some meanwhile."""
+        found = []
+        for path in self.home.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                found += [path.read_bytes()] if path.is_file() else []
+        return found
 
     def close(self) -> None:
         self._store.close()

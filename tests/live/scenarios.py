@@ -25,6 +25,11 @@ POOL_OPTIONS = {
     "gevent": ("-P", "gevent", "-c", "20"),
     "solo": ("-P", "solo", "-c", "1"),
 }
+# Where a limit strikes, the body is longer than a busy machine needs to hear of it.
+LIMITED = {
+    "prefork": {"LIVE_SOFT_LIMITED": "60", "LIVE_HARD_LIMITED": "60"},
+    "gevent": {"LIVE_HARD_LIMITED": "60"},
+}
 
 
 class Stage:
@@ -39,7 +44,9 @@ class Stage:
         self.runs: dict[str, str] = {}
 
     def worker(self, **env: str) -> Any:
-        return self.live.worker(*POOL_OPTIONS[self.pool], app="matrixapp", **env)
+        return self.live.worker(
+            *POOL_OPTIONS[self.pool], app="matrixapp", **LIMITED.get(self.pool, {}), **env
+        )
 
     def watch(self, end: str, result: Any) -> Any:
         self.runs[end] = result.id
@@ -69,6 +76,16 @@ class Stage:
 
     def started(self, name: str) -> None:
         wait_until(lambda: self.live.has(f"{name}.started"), 40, what=self.told)
+
+    def accepted(self, end: str) -> None:
+        """Wait until the newest worker knows that a run has started: its child knows it first."""
+        name = f"w{len(self.live.processes) - 1}@test"
+
+        def is_active() -> bool:
+            told = self.app.control.inspect([name], timeout=5).active() or {}
+            return self.runs[end] in {one["id"] for one in told.get(name, ())}
+
+        wait_until(is_active, 60, what=self.told)
 
     def output(self) -> bytes:
         """What the newest worker said."""
@@ -155,6 +172,8 @@ def play_stops(stage: Stage, ends: Collection[str]) -> None:
         task = tasks.wait_late if end.endswith("acks_late") else tasks.wait
         watch(end, task.delay(slug(end)))
         stage.started(slug(end))
+        if pool != "solo":  # it is deaf meanwhile
+            stage.accepted(end)
 
     # A solo worker has one task at a time. Under gevent Celery stops at the first one that it cancels.
     together = pool not in ("solo", "gevent")

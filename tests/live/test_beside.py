@@ -37,6 +37,7 @@ def test_two_tasks_at_once_never_mix(make_live: MakeLive, pool: str) -> None:
         return all(seen.values())
 
     wait_until(both_told, 40)
+    live.go("beside")
     runs = {name: live.wait_state(result.id, "succeeded", timeout=60) for name, result in results.items()}
 
     for name, run in runs.items():

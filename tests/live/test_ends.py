@@ -15,7 +15,7 @@ from plet_celery.store import queries
 
 pytestmark = pytest.mark.slow
 
-MakeLive = Callable[[], Any]
+MakeLive = Callable[..., Any]
 
 
 def options(pool: str) -> list[str]:
@@ -86,7 +86,7 @@ def test_a_hard_limit_is_timed_out_and_the_backend_never_shows_progress(make_liv
         seen.add(result.state)
         return bool(result.state == "FAILURE")
 
-    wait_until(has_failed, 30)
+    wait_until(has_failed, 60)
     run = live.wait_state(result.id)
 
     assert run.state == "timed_out"
@@ -128,7 +128,7 @@ def test_a_revoked_run_is_cancelled(make_live: MakeLive, sig: str) -> None:
 
 
 def test_a_warm_shutdown_lets_the_run_end(make_live: MakeLive) -> None:
-    live = make_live()
+    live = make_live(PLET_DRAIN_TIMEOUT="60")
     worker = live.worker(*options("prefork"))
     app = live.app()
     run_id = app.wait.delay("one").id
@@ -137,7 +137,7 @@ def test_a_warm_shutdown_lets_the_run_end(make_live: MakeLive) -> None:
     worker.send_signal(signal.SIGTERM)
     wait_until(lambda: b"Warm shutdown" in live.output())
     live.go("one")
-    assert worker.wait(60) == 0
+    assert worker.wait(120) == 0
 
     assert live.run(run_id).state == "succeeded"  # at once: the worker waited for the drain
 

@@ -132,7 +132,11 @@ def test_a_disk_that_fills_is_told_though_the_journal_takes_no_beat(
     made.ensure_schema()
     made.close()
     store = open_store(f"sqlite:///{database}", read_only=True)
-    limits = {"PLET_MIN_FREE_BYTES": str(16 << 20), "PLET_DATABASE_URL": f"sqlite:///{database}"}
+    limits = {
+        "PLET_MIN_FREE_BYTES": str(16 << 20),
+        "PLET_DATABASE_URL": f"sqlite:///{database}",
+        "PLET_LEASE_STALE": "30",
+    }
     with shipping(tmp_path, place / "home", **limits):
         until(store, "disk", Level.OK, tmp_path)
 

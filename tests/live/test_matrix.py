@@ -124,6 +124,7 @@ def test_an_expired_message_that_rabbitmq_drops_leaves_its_run_queued(
     stage.worker()
     stage.tasks.wait_late.delay("slot")
     stage.started("slot")
+    wait_until(lambda: list(live.home.glob("journal/*/ship.beat")), 60, what="somebody ships")
 
     dropped = stage.plain.ok.apply_async(expires=0.2)
     behind = stage.plain.ok.delay()

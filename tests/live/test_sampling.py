@@ -17,6 +17,7 @@ def begin(make_live: MakeLive, shares: str) -> tuple[Any, Any]:
     """Return a live folder with one child, and its app, on a host that is served."""
     live = make_live()
     live.env["PLET_SAMPLE"] = shares
+    live.env["PLET_SAMPLE_KEEP_AFTER"] = "3600"
     live.env["PLET_DRAIN_TIMEOUT"] = "1"
     live.worker("-c", "1")
     app = live.app()

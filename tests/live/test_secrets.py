@@ -55,7 +55,7 @@ def test_secret_settings_are_found_nowhere(make_live: MakeLive) -> None:
     live.stop(worker)
     # What the task itself logs is on the worker's own output, as it would be without plet.
     told += [line for line in live.output().splitlines() if b"here is canary-registered" not in line]
-    told += [path.read_bytes() for path in live.home.rglob("*") if path.is_file()]
+    told += live.written()
 
     assert not any(b"canary" in one for one in told), [one[:200] for one in told if b"canary" in one]
     assert b"here is *** in the open" in b"".join(told)

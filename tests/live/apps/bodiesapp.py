@@ -79,7 +79,7 @@ async def flaky(self: Any, order: Order) -> Order:
     return Order(rows=order.rows + self.request.retries)
 
 
-@app.task(base=TrackedTask, bind=True, soft_time_limit=1, time_limit=60)
+@app.task(base=TrackedTask, bind=True, soft_time_limit=5, time_limit=60)
 async def limited(self: TrackedTask, catches: bool) -> str:
     try:
         async with asyncio.TaskGroup() as group:

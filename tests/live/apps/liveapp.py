@@ -16,7 +16,7 @@ from celery import Celery, Task, chain, chord
 from celery.exceptions import Ignore, Reject
 from celery.worker.request import Request
 
-from plet_celery import Plet, TrackedTask, current_run, stage, track
+from plet_celery import Plet, TrackedTask, current_run, journal_delivery, stage, track
 
 app = Celery(
     "liveapp",
@@ -39,6 +39,9 @@ if os.environ.get("LIVE_QUORUM"):
     app.conf.broker_transport_options = {"confirm_publish": True}
 if seconds := os.environ.get("LIVE_VISIBILITY"):
     app.conf.broker_transport_options = {"visibility_timeout": float(seconds), "unacked_restore_limit": 10}
+if os.environ.get("LIVE_NO_QUEUE"):
+    # What waits in the queue for a slow disk is acknowledged, and dies with its process.
+    journal_delivery.SLOW_IN_A_ROW = sys.maxsize  # type: ignore[attr-defined]
 plet = Plet(app)
 
 FOLDER = Path(os.environ["LIVE_FOLDER"])
@@ -106,12 +109,12 @@ def reject() -> None:
     raise Reject("bad message", requeue=False)
 
 
-@app.task(soft_time_limit=1, time_limit=30)
+@app.task(soft_time_limit=5, time_limit=60)
 def soft_limit() -> None:
     wait_for_file("never")
 
 
-@app.task(base=TrackedTask, bind=True, time_limit=3)
+@app.task(base=TrackedTask, bind=True, time_limit=12)
 def hard_limit(self: TrackedTask) -> None:
     with self.stage("wait", total=1_000_000) as one:
         while True:

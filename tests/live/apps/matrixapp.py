@@ -40,14 +40,14 @@ def snooze(seconds: float) -> None:
 @app.task(base=TrackedTask, bind=True, soft_time_limit=1)
 def soft_limited(self: TrackedTask) -> str:
     with self.stage("work"):
-        snooze(5)  # longer than a busy machine needs to hear of a limit of 1 s
+        snooze(float(os.environ.get("LIVE_SOFT_LIMITED", "5")))
     return "the soft limit did not strike"
 
 
 @app.task(base=TrackedTask, bind=True, time_limit=1)
 def hard_limited(self: TrackedTask) -> str:
     with self.stage("work"):
-        snooze(5)  # longer than a busy machine needs to hear of a limit of 1 s
+        snooze(float(os.environ.get("LIVE_HARD_LIMITED", "5")))
     return "the hard limit did not strike"
 
 

@@ -24,7 +24,7 @@ app.conf.update(
     plet_monitor_interval=float(os.environ.get("LIVE_INTERVAL", "1")),
     plet_monitor=os.environ.get("LIVE_MONITOR", "1") == "1",
     plet_monitor_queue=os.environ.get("LIVE_MONITOR_QUEUE"),
-    plet_check_timeout=2.0,
+    plet_check_timeout=float(os.environ.get("LIVE_CHECK_TIMEOUT", "2")),
     # A test's own alert is to be the only one.
     plet_rules={"check": "off", "monitor_silent": "off", "queue_depth": "off"},
     plet_channels={"call": {"kind": "call", "function": "monitorapp:tell"}},

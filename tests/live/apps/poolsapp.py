@@ -19,13 +19,12 @@ __all__ = ["app", "plet"]
 ROUNDS = 60
 
 
-@app.task(base=TrackedTask, bind=True, stages={"first": 1, "second": 1}, time_limit=60)
+@app.task(base=TrackedTask, bind=True, stages={"first": 1, "second": 1}, time_limit=300)
 def talk_beside(self: TrackedTask, name: str, other: str) -> str:
     """Say a lot, in pieces, each time giving way to `other`, which does the same."""
     mark(f"{name}.started")
     while not (FOLDER / f"{other}.started").exists():
         time.sleep(0.01)
-    until = time.monotonic() + 2.5
     with self.stage("first", total=ROUNDS, unit=name) as stage:
         for number in range(ROUNDS):
             stage.message = f"{name} is at {number}"
@@ -45,18 +44,18 @@ def talk_beside(self: TrackedTask, name: str, other: str) -> str:
         time.sleep(0.01)
     with self.stage("third", total=10, unit=name) as third:
         third.message = f"{name} waits"
-        while time.monotonic() < until:
-            third.advance(0.1)
+        while not (FOLDER / "beside.go").exists():
+            third.advance(0.001)
             time.sleep(0.01)
     return name
 
 
 @app.task(base=TrackedTask, bind=True)
 def hurry(self: TrackedTask, how: str, seconds: float = 2.0) -> str:
-    """Report progress as fast as it goes, up to the very end."""
+    """Report progress as fast as it goes, up to the very end; go on until the test has seen some."""
     until = time.monotonic() + seconds
     with self.stage("hurry", total=10_000_000) as stage:
-        while time.monotonic() < until:
+        while time.monotonic() < until or not (FOLDER / "hurry.go").exists():
             stage.advance()
             stage.set(stage.done)
     with self.stage("last", total=1) as last:
@@ -89,7 +88,7 @@ def twice(self: Task[..., Any]) -> str:
     """Go on until the same id has started a second time: that is what a short visibility timeout does."""
     with (FOLDER / "twice.started").open("a") as file:
         file.write("x")
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while len((FOLDER / "twice.started").read_text()) < 2 and time.monotonic() < until:
         time.sleep(0.05)
     mark(f"twice.seen.{time.monotonic_ns()}")
