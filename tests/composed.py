@@ -148,12 +148,12 @@ class Service:
         return self.process.wait(timeout)
 
     def stop(self) -> int:
-        """TERM, and as long as `stop_grace_period` (10 s) says; then the exit code is -9."""
+        """TERM, and as long as `stop_grace_period` says, at least a minute; then the exit code is -9."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         grace = int(str(self.spec.get("stop_grace_period", "10s")).removesuffix("s"))
         try:
-            return self.process.wait(grace)
+            return self.process.wait(max(grace, 60))
         except subprocess.TimeoutExpired:
             return self.kill()
 

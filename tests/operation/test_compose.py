@@ -145,7 +145,9 @@ def test_a_census_ends_and_is_read_from_postgresql(
     store = open_store(postgres_url, read_only=True)
     runs = queries.list_runs(store, limit=100).items
     assert {run.task.removeprefix("example_project.") for run in runs} >= {"census", "parse", "poison"}
-    assert {run.worker for run in runs if run.worker} == {f"worker{n}@{socket.gethostname()}" for n in (1, 2)}
+    # One of them may be quick enough to take all of it.
+    workers = {run.worker for run in runs if run.worker}
+    assert workers and workers <= {f"worker{n}@{socket.gethostname()}" for n in (1, 2)}
     assert not [run for run in runs if run.state in ("queued", "running", "lost")]
     assert len({host.journal for host in queries.list_hosts(store)}) == 2
     store.close()

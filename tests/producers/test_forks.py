@@ -96,6 +96,7 @@ threads = [threading.Thread(target=publish) for _ in range(8)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
 assert len(set(map(id, recordings))) == 1
+recordings[0].writer.close()  # what a busy machine has put into its queue is written
 print(*ids)
 """
     )

@@ -105,7 +105,9 @@ def publish() -> dict[str, object]:
 
     with served.running("uvicorn", "reloaded:api", "--reload", "--uds", str(served.socket)) as server:
         wait_until(lambda: says("one"), 60, what=server.said)
-        file.write_text(code.replace("one", "number two"))
+        aside = served.folder / "aside.txt"
+        aside.write_text(code.replace("one", "number two"))
+        aside.replace(file)  # at once: half a file is no module
         wait_until(lambda: says("number two"), 60, every=0.1, what=server.said)
         family = server.family()
 

@@ -106,7 +106,7 @@ def test_a_running_shipper_whose_store_is_down_makes_it_fail_in_time(config: dic
 def test_when_the_shipper_dies_the_waiting_caller_ships_itself(config: dict[str, Any]) -> None:
     database = Path(config["home"]) / "plet.db"
     assert drain(config, timeout=60)
-    with sqlite3.connect(database, isolation_level=None) as blocker, shipping(config) as shipper:
+    with sqlite3.connect(database, timeout=60, isolation_level=None) as blocker, shipping(config) as shipper:
         blocker.execute("BEGIN EXCLUSIVE")
         said = written(config)
         done: list[bool] = []

@@ -91,12 +91,16 @@ def test_a_shipper_that_finds_the_lock_held_loads_nothing_heavy(home: Path) -> N
 
 def test_without_writers_it_lingers_and_leaves(home: Path) -> None:
     config = document(home, shipper_linger=1.5)
-    with shipping(config) as shipper, writing(config, 1, runs=1, lines=5) as writer:
-        wrote = time.monotonic()
-        writer.wait()
-        gone = time.monotonic()
+    stop = home / "stop"
+    with writing(config, 1, runs=10_000, lines=5, pause=0.01, stop=str(stop)) as writer:
+        wait_until(lambda: writer.notes.exists() and writer.notes.stat().st_size)
+        with shipping(config) as shipper:
+            wrote = time.monotonic()
+            stop.touch()
+            writer.wait()
+            gone = time.monotonic()
 
-        assert ended(shipper) == 0
+            assert ended(shipper) == 0
 
         # It may have seen the writer's end before we did.
         assert time.monotonic() - wrote >= 1.5
@@ -259,7 +263,7 @@ def test_a_writer_that_died_before_the_shipper_came_is_lost_once(home: Path) -> 
 
 @pytest.fixture
 def locked(home: Path) -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(home / "plet.db", isolation_level=None)
+    connection = sqlite3.connect(home / "plet.db", timeout=60, isolation_level=None)
     yield connection
     connection.close()
 

@@ -82,7 +82,8 @@ def test_a_backlog_is_taken_without_a_pause(journal: Path) -> None:
 
     waits = [subject.turn() for _ in range(3)]
 
-    assert waits == [0.0, 0.0, PACE.gather]
+    assert waits[:2] == [0.0, 0.0]
+    assert waits[2] >= PACE.gather
     assert numbers(sink) == list(range(25))
 
 

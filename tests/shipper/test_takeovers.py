@@ -60,11 +60,11 @@ def test_a_worker_ends_a_frozen_shipper_and_spawns_another(
 
 
 def test_a_shipper_that_only_waits_is_not_taken_for_a_frozen_one(tmp_path: Path) -> None:
-    config = document(tmp_path / "home", lease_stale=2.0)
+    config = document(tmp_path / "home", lease_stale=10.0)
     watch = Watch(lambda: config)
     with shipping(config) as shipper:
         watch.start()
-        until = time.monotonic() + 5
+        until = time.monotonic() + 15
 
         look_until(watch, lambda: time.monotonic() > until)
 

@@ -28,8 +28,10 @@ Start = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Iterator[dict[str, Any]]:
-    made = document(tmp_path / "home", shipper_linger=600.0, drain_timeout=20.0, lease_stale=4.0)
+def config(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
+    """Settings; a test may say after how many seconds a shipper counts as frozen."""
+    stale = getattr(request, "param", 30.0)
+    made = document(tmp_path / "home", shipper_linger=600.0, drain_timeout=20.0, lease_stale=stale)
     yield made
     assert end_shipper(Path(made["journal"]), timeout=40)
 
@@ -140,6 +142,7 @@ def test_a_killed_shipper_is_replaced_and_reaped(
     assert worker.poll() is None
 
 
+@pytest.mark.parametrize("config", [4.0], indirect=True)
 def test_a_worker_notices_a_frozen_shipper(config: dict[str, Any], start: Start, valkey: Valkey) -> None:
     start("-P", "prefork", "-c", "1")
     first = served(config).process
