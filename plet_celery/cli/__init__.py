@@ -13,7 +13,7 @@ import click
 from click_didyoumean import DYMGroup  # type: ignore[import-untyped]
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
-    "up": ("plet_celery.cli.up:up", "Start broker, worker, beat and shipper for development."),
+    "up": ("plet_celery.cli.up:up", "Start broker, worker, beat, shipper and Flower for development."),
     "runs": ("plet_celery.cli.runs:runs", "List runs, newest first."),
     "show": ("plet_celery.cli.show:show", "Show one run: stages, error, metadata, attempts."),
     "logs": ("plet_celery.cli.logs:logs", "Print what a run logged and printed."),
