@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -51,7 +51,7 @@ def erase(
     forgotten = _forget_results(view, done.ids) if results else None
     left = _await(view, store, done, wait)
     _tell(view, done, left, forgotten)
-    if left or done.open_runs:
+    if left or done.open_runs or (forgotten is not None and forgotten.trouble):
         raise SystemExit(BAD)
 
 
@@ -83,28 +83,38 @@ def _await(view: View, store: Store, done: Erasure, seconds: float) -> list[Wait
     return left
 
 
-def _forget_results(view: View, ids: Sequence[str]) -> str:
+class _Forgotten(NamedTuple):
+    """What the result backend has forgotten."""
+
+    results: int
+    trouble: str
+    """Why it did not forget the rest; empty where it did."""
+
+
+def _forget_results(view: View, ids: Sequence[str]) -> _Forgotten:
+    count = 0
     try:
         for one in ids:
             view.project.app.AsyncResult(one).forget()
+            count += 1
     except Exception as error:  # whatever a backend raises; the rest is erased all the same
-        return f"the result backend did not forget all results: {type(error).__name__}: {error}"
-    return f"{len(ids):,} results forgotten"
+        return _Forgotten(count, f"{type(error).__name__}: {error}")
+    return _Forgotten(count, "")
 
 
-def _tell(view: View, done: Erasure, left: Sequence[Waiting], forgotten: str | None) -> None:
+def _tell(view: View, done: Erasure, left: Sequence[Waiting], forgotten: _Forgotten | None) -> None:
     remains = _remains(view, done, left, forgotten)
     if view.output.as_json:
         view.output.json(_facts(done, left, remains))
         return
     view.output.line(f"{done.runs:,} runs erased from the store, {done.dead_letters:,} dead letters")
     if forgotten is not None:
-        view.output.line(printable(forgotten))
+        view.output.line(f"{forgotten.results:,} results forgotten")
     for line in remains:
         view.output.line("remains: " + printable(line))
 
 
-def _remains(view: View, done: Erasure, left: Sequence[Waiting], forgotten: str | None) -> list[str]:
+def _remains(view: View, done: Erasure, left: Sequence[Waiting], forgotten: _Forgotten | None) -> list[str]:
     settings = view.project.places.settings
     told = [
         f"{one.folders:,} log folders and {one.copies:,} copies of host {one.host or one.journal_id[:8]}; "
@@ -120,6 +130,9 @@ def _remains(view: View, done: Erasure, left: Sequence[Waiting], forgotten: str 
     )
     if forgotten is None:
         told.append("results in Celery's result backend, until result_expires; --results forgets them")
+    elif (more := done.runs - forgotten.results) > 0:
+        why = forgotten.trouble or f"one erasure has at most {erasing.IDS_MAX:,} forgotten"
+        told.append(f"results of {more:,} runs in Celery's result backend, until result_expires: {why}")
     if done.leftovers:
         told.append(done.leftovers)
     told.append("backups of the database and of the hosts, as long as you keep them")

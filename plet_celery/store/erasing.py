@@ -25,6 +25,8 @@ from plet_celery.store.store import Store
 from plet_celery.store.troubles import translated
 
 TOMBSTONE: Final = 90 * DAY
+IDS_MAX: Final = 100_000
+"""Task ids that one erasure names for the result backend: some ten megabytes of memory."""
 """A journal that nobody has shipped for longer may bring an erased run back."""
 _AT_ONCE: Final = 200
 _KIN: Final = ("canvas", "root_id", "parent_id", "group_id")
@@ -55,7 +57,7 @@ class Erasure:
     dead_letters: int = 0
     digests: set[str] = field(default_factory=set)
     ids: list[str] = field(default_factory=list)
-    """The task ids, for the result backend; at most a thousand."""
+    """The task ids, for the result backend; at most `IDS_MAX`."""
     leftovers: str = ""
     """What the database itself may still hold, in words."""
 
@@ -179,7 +181,7 @@ def _erase(store: Store, runs: Sequence[str], done: Erasure, *, mirror: bool) ->
     while gone := removal.remove_rows(store, only=digests):
         done.runs += gone
     done.digests |= digests
-    done.ids += list(runs)[: max(0, 1000 - len(done.ids))]
+    done.ids += list(runs)[: max(0, IDS_MAX - len(done.ids))]
 
 
 def _refuse(store: Store, tenant: str) -> None:

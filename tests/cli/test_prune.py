@@ -11,7 +11,7 @@ import pytest
 
 from plet_celery import paths
 from plet_celery.journal_place import open_journal
-from plet_celery.store import queries
+from plet_celery.store import erasing, queries
 
 DAY = 86_400.0
 CANARY = "c4n4ry-in-a-line"
@@ -162,3 +162,60 @@ def test_a_running_run_is_not_erased_unasked(project: Any) -> None:
     done = project.invoke("erase", "--run", run.id, "--running", "--yes", "--wait", "0")
     assert done.exit_code == 1  # its folder is this host's, but nobody here serves its journal
     assert ids(project) == []
+
+
+@pytest.fixture
+def tenant_of_three(project: Any, tmp_path: Path) -> Any:
+    """A project with three ended runs of a tenant, and their results in a backend."""
+    (tmp_path / "results").mkdir()
+    project.app.conf.result_backend = f"file://{tmp_path / 'results'}"
+    for number in range(3):
+        run = project.story.run("shop.load", started=time.time() - 60 - number, tenant="acme")
+        run.succeed()
+        project.app.backend.store_result(run.id, number, "SUCCESS")
+    project.story.ship()
+    return project
+
+
+def results(project: Any) -> int:
+    folder = Path(str(project.app.conf.result_backend).removeprefix("file://"))
+    return sum(1 for _ in folder.iterdir())
+
+
+def test_results_are_forgotten_where_that_is_asked_for(tenant_of_three: Any) -> None:
+    done = tenant_of_three.invoke("erase", "--tenant", "acme", "--results", "--yes", "--wait", "0")
+
+    assert "3 results forgotten" in done.stdout
+    assert "result backend" not in done.stdout
+    assert results(tenant_of_three) == 0
+
+
+def test_without_it_they_stay_and_that_is_said(tenant_of_three: Any) -> None:
+    done = tenant_of_three.invoke("erase", "--tenant", "acme", "--yes", "--wait", "0")
+
+    assert "remains: results in Celery's result backend" in done.stdout
+    assert results(tenant_of_three) == 3
+
+
+def test_what_one_erasure_cannot_forget_is_said(
+    tenant_of_three: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasing, "IDS_MAX", 2)
+
+    done = tenant_of_three.invoke("erase", "--tenant", "acme", "--results", "--yes", "--wait", "0")
+
+    assert "2 results forgotten" in done.stdout
+    assert "remains: results of 1 runs in Celery's result backend" in done.stdout
+    assert results(tenant_of_three) == 1
+
+
+def test_a_backend_that_does_not_answer_is_named_and_ends_with_1(tenant_of_three: Any) -> None:
+    tenant_of_three._app = None
+    tenant_of_three.app.conf.result_backend = "file:///nowhere/at/all"
+
+    done = tenant_of_three.invoke("erase", "--tenant", "acme", "--results", "--yes", "--wait", "0")
+
+    assert done.exit_code == 1
+    assert "remains: results of 3 runs in Celery's result backend, until result_expires: " in done.stdout
+    assert "does not exist" in done.stdout or "ImproperlyConfigured" in done.stdout
+    assert ids(tenant_of_three) == []
