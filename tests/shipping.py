@@ -39,6 +39,7 @@ def document(home: Path, **settings: Any) -> dict[str, Any]:
         "home": str(home),
         "database_url": paths.default_database_url(home),
         "fingerprint": fingerprint(chosen),
+        "celery": {"main": "shop", "conf": {"broker_url": "memory://"}},
     }
 
 

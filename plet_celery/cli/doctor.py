@@ -30,6 +30,7 @@ _SECTIONS: Final = {
     "store": "Store",
     "hosts": "Hosts",
     "celery": "Celery",
+    "objectives": "Promises",
     "versions": "Versions",
 }
 _SIGNS: Final = {

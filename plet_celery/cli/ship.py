@@ -82,8 +82,8 @@ def document_of(places: Places, app: Any = None) -> dict[str, Any]:
     """Return what a shipper needs to know, as `plet.shipper_config()` does; it holds secrets.
 
     Args:
-        app: the project's app, where it is named: without it passes of the monitor that are done from there
-            know neither broker nor promises.
+        app: the project's app, where it is named: without it neither broker nor promises are known, and no
+            pass of the monitor is done from there.
     """
     plet: Any = None if app is None else importlib.import_module("plet_celery.plet").plet_of(app)
     if plet is not None:

@@ -141,7 +141,8 @@ class Passing:
         settings = config.settings
         self._config = config
         self._interval = settings.monitor_interval
-        self._is_on = settings.enabled and settings.monitor
+        # One that was started without the app knows neither broker nor promises: it would call both down.
+        self._is_on = settings.enabled and settings.monitor and "celery" in config.document
         self._blind_wait = min(LOOK_MAX, self._interval)
         # The store may have no tables yet.
         self._due_in = self._blind_wait

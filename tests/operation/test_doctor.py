@@ -285,6 +285,8 @@ def test_promises_that_no_task_stands_behind_are_told(tmp_path: Path) -> None:
     assert (pattern["level"], pattern["data"]) == ("warning", {"patterns": ["shop.imports.*"]})
     assert (name["level"], name["data"]) == ("note", {"names": ["shop.lod"]})
     assert name["fix"].endswith("; there is 'shop.load'")
+    printed = patient.run()[1]
+    assert "Promises" in printed and "shop.imports.*" in printed and "shop.lod" in printed
 
 
 def test_promises_that_tasks_stand_behind_are_not_told(tmp_path: Path) -> None:

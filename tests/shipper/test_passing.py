@@ -122,6 +122,20 @@ def test_with_the_monitor_off_none_is_done(tmp_path: Path) -> None:
     assert last.begun_at is None
 
 
+def test_who_does_not_know_the_app_has_no_pass_done(tmp_path: Path) -> None:
+    """`celery plet ship` without -A: its passes would call a broker down that it does not know."""
+    config = document(tmp_path / "home", monitor_interval=1.0)
+    del config["celery"]
+    other = document(tmp_path / "other", monitor_interval=1.0)
+
+    with shipping(config), shipping(other):
+        wait_until(lambda: _passed(other), 60)
+
+    last = _last(config)
+    assert last is not None
+    assert last.begun_at is None
+
+
 def test_there_is_never_more_than_one_child(tmp_path: Path) -> None:
     config = document(tmp_path / "home", monitor_interval=1.0)
     seen: list[int] = []
