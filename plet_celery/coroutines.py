@@ -279,7 +279,7 @@ def _is_in_body(frame: types.FrameType | None) -> bool:
 def _seen_from_outside(error: BaseException) -> BaseException:
     """Return what leaves the task: Celery's ways out of a group, and cancellations it can record.
 
-    A CancelledError is no Exception: it would end the process of a prefork worker.
+    A CancelledError is no Exception: it would pass Celery's retries and hooks by.
     """
     if isinstance(error, BaseExceptionGroup):
         found = _first(error, _WAYS_TO_LEAVE)

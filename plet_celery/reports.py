@@ -85,13 +85,15 @@ class ReportingRequest(Request):
             self._tell(events.RUN_INTERRUPTED, {"how": "soft" if soft else "cold"})
 
     def _announce_revoked(self, reason: Any, terminated: bool, signum: Any, expired: bool) -> Any:
-        answer = super()._announce_revoked(reason, terminated, signum, expired)  # type: ignore[misc]
-        if expired:
-            self._tell(events.RUN_EXPIRED, {"expires": str(self._request_dict.get("expires") or "")})
-        else:
-            data = {"terminated": bool(terminated)}
-            self._tell(events.RUN_CANCELLED, data | ({"signal": str(signum)} if signum else {}))
-        return answer
+        try:
+            return super()._announce_revoked(reason, terminated, signum, expired)  # type: ignore[misc]
+        finally:
+            # Also where the result backend does not take it: the run has ended all the same.
+            if expired:
+                self._tell(events.RUN_EXPIRED, {"expires": str(self._request_dict.get("expires") or "")})
+            else:
+                data = {"terminated": bool(terminated)}
+                self._tell(events.RUN_CANCELLED, data | ({"signal": str(signum)} if signum else {}))
 
     def _tell_loss(self, exc_info: Any) -> None:
         error = getattr(exc_info, "exception", exc_info)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]
 from celery import Celery, signals
 
 from plet_celery import events, headers, resources, sampling
@@ -38,6 +39,8 @@ _LIMITING_POOLS: Final = ("prefork", "gevent", "eventlet")
 # What can be told of one run among many: its thread's CPU time; nothing where all share one thread.
 _USAGE_OF: Final = {"thread": resources.THREAD, "gevent": resources.NOTHING, "eventlet": resources.NOTHING}
 _HOST: Final = socket.gethostname()
+# Where they leave a hook or the result backend, Celery takes them for failures.
+_NOT_BEHIND_THE_BODY: Final = (events.RUN_RETRIED, events.RUN_IGNORED, events.RUN_REJECTED)
 
 
 @dataclass(slots=True)
@@ -249,6 +252,8 @@ class Recorder:
             run.finish(events.RUN_SUCCEEDED, data)
             return
         kind, data = end_of(error, run)
+        if error is not None and state is None and kind in _NOT_BEHIND_THE_BODY:
+            kind, data = events.RUN_FAILED, {"error": run.describe_error(error)}
         run.finish(kind, data, error)
         if kind in (events.RUN_FAILED, events.RUN_TIMED_OUT):
             self._end_what_waited(recording, run, request, data.get("error"))
@@ -256,8 +261,11 @@ class Recorder:
     def _is_reported_by_main(self, request: Any, run: Run, error: BaseException | None) -> bool:
         if request.is_eager:
             return False
-        if os.getpid() != self.worker.main_pid or error is None:
+        if error is None:
             return True
+        if os.getpid() != self.worker.main_pid:
+            # This process goes, and what of is for the main process to tell.
+            return isinstance(error, SystemExit | KeyboardInterrupt) or terminate_handler_fired()
         told = is_told_by_main(error, run, self.worker.pool)
         being_stopped.discard(run.id)
         return told

@@ -62,6 +62,27 @@ def test_what_is_known_of_each_end(make_live: MakeLive) -> None:
         assert len(end_kinds(live, run_id)) == max(1, len(attempts(live, run_id)))
 
 
+def test_what_fails_beside_the_body_has_failed(make_live: MakeLive) -> None:
+    """A hook that raises, and a BaseException: Celery stores FAILURE, and the child goes on."""
+    live = make_live()
+    live.worker("-P", "prefork", "-c", "1")
+    app = live.app()
+    expected = {
+        app.fail_in_hook.delay().id: "LookupError",
+        app.retry_in_hook.delay().id: "LookupError",
+        app.cancelled_inside.delay().id: "CancelledError",
+    }
+
+    for run_id, error in expected.items():
+        run = live.wait_state(run_id)
+        assert (run.state, run.error["type"]) == ("failed", error)
+        # Celery has published the retry when its hook raises: that fails, too.
+        assert set(end_kinds(live, run_id)) == {"run.failed"}
+    ok = live.wait_state(app.ok.delay().id)
+    assert ok.state == "succeeded"
+    assert {attempts(live, one)[0].pid for one in (*expected, ok.id)} == {attempts(live, ok.id)[0].pid}
+
+
 def test_a_soft_limit_that_escapes_is_timed_out(make_live: MakeLive) -> None:
     live = make_live()
     live.worker(*options("prefork"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -85,6 +86,31 @@ def free_functions() -> None:
 @app.task
 def fail() -> None:
     raise ValueError("no such supplier")
+
+
+class BrokenHooks(Task):  # type: ignore[type-arg]
+    """What the hooks of a project do that were never tried."""
+
+    def on_failure(self, *args: Any) -> None:
+        raise LookupError("in on_failure")
+
+    def on_retry(self, *args: Any) -> None:
+        raise LookupError("in on_retry")
+
+
+@app.task(base=BrokenHooks)
+def fail_in_hook() -> None:
+    raise ValueError("odd row")
+
+
+@app.task(base=BrokenHooks, bind=True, max_retries=3)
+def retry_in_hook(self: Task[..., Any]) -> None:
+    raise self.retry(countdown=0.1)
+
+
+@app.task
+def cancelled_inside() -> None:
+    raise asyncio.CancelledError
 
 
 @app.task(bind=True, max_retries=3)
