@@ -5,6 +5,7 @@ Heavy parts (store, shipper) are reached by dotted path, so that a task process 
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import json
 import logging
@@ -58,6 +59,7 @@ class Plet:
     _off: bool
     _open_next: float
     _is_open: bool
+    _end_is_due: bool
     _service: Service
 
     def __new__(cls, app: Celery) -> Plet:
@@ -179,6 +181,7 @@ class Plet:
         self._off = False
         self._open_next = 0.0
         self._is_open = False
+        self._end_is_due = False
         self._service = Service(
             lambda: self.journal,
             self.shipper_config,
@@ -191,6 +194,7 @@ class Plet:
         signals.worker_process_shutdown.connect(self._settle, weak=False)
         app.steps["worker"].add(RecordingStep)
         supervision.configure(app, self.shipper_config, before_drain=self._tell_the_end)
+        atexit.register(self._tell_missed_end)
         Beating(app, self.shipper_config, lambda: self.settings).connect()
         showing.show_in_flower()
 
@@ -276,8 +280,14 @@ class Plet:
             self._recording.writer.settle(EXIT_WAIT)
 
     def _tell_the_end(self) -> None:
+        self._end_is_due = False
         self.tell_worker(events.WORKER_STOPPED)
         self._settle()
+
+    def _tell_missed_end(self) -> None:
+        """A worker that fails to start (its pidfile is taken, say) has no farewell; it is not lost either."""
+        if self._end_is_due and os.getpid() == self.recorder.worker.main_pid:
+            self._tell_the_end()
 
     def enter_worker(
         self,
@@ -306,6 +316,7 @@ class Plet:
         if recording is None:
             return
         recording.writer.role = "worker"
+        self._end_is_due = True
 
         def recorded(name: str) -> bool:
             return is_recorded(name, recording.record_tasks, recording.ignore_tasks)

@@ -30,7 +30,7 @@ def list_workers(
     """Return workers: the living first, among them and the others the newest first.
 
     A worker lives as long as it has not said that it stopped, its shipper has not seen its process gone, its
-    host is heard of, its journal's shipper reads what it writes, and no newer one of its name has started
+    host is heard of, its journal's shipper reads what it writes, and no newer one of its name lives on
     there. One that was killed shows as living for the seconds until one of these is known.
 
     Args:
@@ -43,7 +43,7 @@ def list_workers(
         names = _names(connection, tables, tenants) if tenants is not None else None
         rows = _rows(connection, tables, names, limit)
     found, newest = [], set()
-    for row in sorted(rows, key=lambda row: -row.started_at):
+    for row in sorted(rows, key=lambda row: (_has_ended(row), -row.started_at)):
         place = (row.journal_id, row.worker)
         found.append(_status(row, is_newest=place not in newest))
         newest.add(place)
@@ -119,6 +119,10 @@ def _rows(connection: Connection, tables: Tables, names: Iterable[str] | None, l
         return list(connection.execute(query))
     some = batched(sorted(names))
     return [row for part in some for row in connection.execute(query.where(worker.c.worker.in_(part)))]
+
+
+def _has_ended(row: Any) -> bool:
+    return row.stopped_at is not None or facts_of(row.doc).lost is not None
 
 
 def _status(row: Any, *, is_newest: bool) -> WorkerStatus:

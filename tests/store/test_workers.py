@@ -123,6 +123,24 @@ def test_a_worker_that_has_said_that_it_stopped_is_not_lost(store: Store, teller
     assert (found.stopped_at, found.lost_at) == (stopped.wall, None)
 
 
+@pytest.mark.parametrize("end", ["stopped", "lost"])
+def test_one_that_failed_to_start_does_not_hide_the_one_that_lives(
+    store: Store, teller: Teller, end: str
+) -> None:
+    start_worker(teller, "celery@a")
+    failed = start_worker(teller, "celery@a")
+    if end == "stopped":
+        teller.tell(failed, events.WORKER_STOPPED, None, None, worker="celery@a")
+    else:
+        lose(teller, failed, "celery@a")
+    assert Shipper(store).ship(teller.told) == 0
+
+    lives, ended = queries.list_workers(store)
+
+    assert (lives.is_living, ended.is_living) == (True, False)
+    assert lives.started_at < ended.started_at
+
+
 def test_a_loss_without_a_start_names_its_worker(store: Store, teller: Teller) -> None:
     lose(teller, teller.writer(JOURNALS[0]), "celery@a")
     assert Shipper(store).ship(teller.told) == 0
