@@ -25,7 +25,7 @@ from plet_celery.shipper.forsaken import ForsakenRuns
 from plet_celery.shipper.hostfacts import host_facts
 from plet_celery.shipper.housekeeping import Housekeeping
 from plet_celery.shipper.loops import Hooks, eased
-from plet_celery.shipper.losses import Gone, Losses
+from plet_celery.shipper.losses import Gone, Losses, tell_losses
 from plet_celery.shipper.neighbours import Neighbours
 from plet_celery.shipper.output import Output
 from plet_celery.shipper.roster import Roster, Sight
@@ -272,7 +272,14 @@ class Shipper:
         untold, self._untold = self._untold, None
         if untold is not None:
             self._crew.store_sink.beat(untold, time.time())
-        self._tell_losses(positions, losers)
+        tell_losses(
+            self._losses,
+            losers,
+            positions,
+            sink=self._crew.store_sink,
+            append=self._writer.append,
+            host=self._host,
+        )
         self._neighbours.look(time.monotonic())
         self._forsaken.look(time.monotonic())
 
@@ -281,26 +288,6 @@ class Shipper:
         sight = self._roster.sight
         if self._is_leaving and not sight.alive and not self._is_left(sight):
             self._crew.store_sink.leave()
-
-    def _tell_losses(self, positions: Mapping[str, Position], losers: Mapping[str, Gone]) -> None:
-        due, sink = self._losses.due(losers, time.monotonic()), self._crew.store_sink
-        # A shipper that starts may find thousands that are gone: one question tells which matter.
-        suspects = sink.writers_with_open_attempts() if len(due) > 1 else due
-        workers = sink.open_workers() if due else {}
-        for writer in due:
-            attempts = sink.open_attempts(writer) if writer in suspects else ()
-            settled = self._losses.settle(
-                writer,
-                attempts,
-                positions.get(writer),
-                append=self._writer.append,
-                host=self._host,
-                worker=workers.get(writer),
-            )
-            if settled and writer in workers:
-                log.warning("worker is gone: worker=%s writer=%s", workers[writer], writer)
-            if attempts and settled:
-                log.warning("writer is gone: writer=%s lost_attempts=%d", writer, len(attempts))
 
     def _tell_host(self, sight: Sight) -> None:
         data: dict[str, Any] = {

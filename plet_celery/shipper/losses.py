@@ -5,11 +5,16 @@ Not how they are stored: a loss is an event in the journal like any other, writt
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from plet_celery import events
+from plet_celery.sinks import StoreSink
+
+log = logging.getLogger(__name__)
 
 WORKER_REASON: Final = "its process ended without a word"
 
@@ -114,6 +119,41 @@ class Losses:
     def forget(self, writers: Iterable[str]) -> None:
         """Drop what is known of writers whose files are gone."""
         self.settled.difference_update(writers)
+
+
+def tell_losses(
+    losses: Losses,
+    losers: Mapping[str, Gone],
+    positions: Mapping[str, tuple[int, int]],
+    *,
+    sink: StoreSink,
+    append: Append,
+    host: str,
+) -> None:
+    """Tell what writers that are gone have left open.
+
+    Args:
+        losers: seen gone before the pass that has just read all of them.
+        positions: how far it has read.
+    """
+    due = losses.due(losers, time.monotonic())
+    # A shipper that starts may find thousands that are gone: one question tells which matter.
+    suspects = sink.writers_with_open_attempts() if len(due) > 1 else due
+    workers = sink.open_workers() if due else {}
+    for writer in due:
+        attempts = sink.open_attempts(writer) if writer in suspects else ()
+        settled = losses.settle(
+            writer,
+            attempts,
+            positions.get(writer),
+            append=append,
+            host=host,
+            worker=workers.get(writer),
+        )
+        if settled and writer in workers:
+            log.warning("worker is gone: worker=%s writer=%s", workers[writer], writer)
+        if attempts and settled:
+            log.warning("writer is gone: writer=%s lost_attempts=%d", writer, len(attempts))
 
 
 def loss(attempt: OpenAttempt, *, writer: str, after: tuple[int, int] | None, host: str) -> dict[str, Any]:

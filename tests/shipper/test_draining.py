@@ -36,6 +36,23 @@ def written(config: dict[str, Any], seed: int = 1, runs: int = 5) -> Said:
         return Said.in_files(writer.notes)
 
 
+def state(config: dict[str, Any], run: str) -> str:
+    store = open_store(config["database_url"], read_only=True)
+    try:
+        return queries.get_run(store, run).state
+    finally:
+        store.close()
+
+
+def has_left(config: dict[str, Any]) -> bool:
+    store = open_store(config["database_url"], read_only=True)
+    try:
+        (host,) = queries.list_hosts(store)
+        return host.left_at is not None
+    finally:
+        store.close()
+
+
 def test_without_a_shipper_the_caller_ships(config: dict[str, Any]) -> None:
     said = written(config)
 
@@ -62,6 +79,51 @@ def test_the_events_of_the_calling_process_are_shipped_while_it_lives(config: di
     store = open_store(config["database_url"], read_only=True)
     assert queries.get_run(store, "run-1").state == "running"
     store.close()
+    writer.close()
+
+
+@pytest.mark.parametrize("role", ["eager", "child"])
+def test_what_a_killed_process_ran_is_lost(config: dict[str, Any], role: str) -> None:
+    with writing(config, 1, hold=True, role=role) as writer:
+        run = writer.held()["run"]
+
+    assert drain(config, timeout=60)
+
+    assert (state(config, run), has_left(config)) == ("lost", True)
+
+
+def test_what_a_killed_child_ran_is_left_to_its_worker(tmp_path: Path) -> None:
+    config = document(tmp_path / "home", lost_grace=600.0)
+    parent = Writer(Path(config["journal"]), role="worker", limits=LIMITS)
+    assert parent.append(events.WORKER_STARTED, None, None, {"worker": "w"})
+    with writing(config, 1, hold=True, parent=parent.id) as writer:
+        run = writer.held()["run"]
+
+    assert drain(config, timeout=60)
+
+    assert (state(config, run), has_left(config)) == ("running", False)
+    parent.close()
+
+
+def test_where_others_write_the_caller_does_not_leave(config: dict[str, Any]) -> None:
+    with writing(config, 1, hold=True) as writer:
+        run = writer.held()["run"]
+
+        assert drain(config, timeout=60)
+
+        assert (state(config, run), has_left(config)) == ("running", False)
+
+
+def test_the_caller_leaves_unless_it_runs_something_itself(config: dict[str, Any]) -> None:
+    writer = Writer(Path(config["journal"]), role="eager", limits=LIMITS)
+    assert writer.append(events.RUN_STARTED, "run-1", "a1", {"task": "t", "trigger": "manual"})
+    assert drain(config, timeout=60)
+    assert not has_left(config)
+
+    assert writer.append(events.RUN_SUCCEEDED, "run-1", "a1", {"by": "child", "runtime": 0.1})
+    assert drain(config, timeout=60)
+
+    assert (state(config, "run-1"), has_left(config)) == ("succeeded", True)
     writer.close()
 
 
