@@ -133,7 +133,8 @@ class Watch:
         held = ShipLock.held_elsewhere(journal)
         beat = presence.read_beat(journal)
         starting = self._spawner.is_running(now)
-        if beat is not None and not held and not starting:
+        # Whatever else ends is its parent's to wait for.
+        if beat is not None and beat.role == "shipper" and not held and not starting:
             presence.reap(beat.process)
         strange = self._strangers.seen(beat if held else None, str(config["fingerprint"]), now)
         if strange:

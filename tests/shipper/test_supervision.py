@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from celery import Celery
+from waiting import wait_until
 
 from plet_celery import presence
 from plet_celery.holder import STRANGE_SECONDS, Action, Stillness, Strangers, decide
@@ -140,6 +144,22 @@ def test_a_forked_child_does_not_watch(tmp_path: Path) -> None:
 
     assert not watch.is_active
     assert not watch._is_coming()
+
+
+@pytest.mark.parametrize(("role", "code"), [("drain", 3), ("shipper", 0)])
+def test_of_its_children_a_worker_reaps_shippers_only(tmp_path: Path, role: str, code: int) -> None:
+    watch = Watch(lambda: config(tmp_path))
+    watch._pid, watch._spawner._not_before = os.getpid(), float("inf")
+    with subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]) as child:
+        wait_until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE, 60)
+        process = presence.process_of(child.pid)
+        assert process is not None
+        presence.write_beat(tmp_path, beat(role=role, process=process))
+
+        watch.look()
+
+        # Popen says 0 where somebody else has waited for its child.
+        assert child.wait() == code
 
 
 def test_a_farewell_without_a_shipper_does_not_wait(tmp_path: Path) -> None:
