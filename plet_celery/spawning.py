@@ -13,9 +13,10 @@ import os
 import site
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import msgspec
 
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 LOG_NAME: Final = "shipper.log"
 _BACKOFF_MAX: Final = 60.0
+_WRITE_SECONDS: Final = 5.0
+_WRITE_RETRY: Final = 0.005
 # What an interpreter and a database driver need, and the mark by which `celery plet up` finds its
 # family; everything else, secrets above all, stays out.
 _ENVIRONMENT: Final = frozenset(
@@ -78,12 +81,30 @@ def spawn_shipper(
             start_new_session=True,
         )
     assert process.stdin is not None
-    try:
-        with process.stdin as pipe:
-            pipe.write(json.dumps(document).encode())
-    except BrokenPipeError:
-        log.debug("shipper ended before it read its document: pid=%d", process.pid)
+    with process.stdin as pipe:
+        if not hand_over(pipe, json.dumps(document).encode()):
+            log.debug("shipper did not read its document: pid=%d", process.pid)
     return process
+
+
+def hand_over(pipe: IO[bytes], document: bytes) -> bool:
+    """Write a document to a child; False if it ended, or is too slow to be waited for.
+
+    A child that is frozen before it reads would block who spawned it: a worker's event loop, a web request.
+    """
+    rest, deadline = memoryview(document), time.monotonic() + _WRITE_SECONDS
+    os.set_blocking(pipe.fileno(), False)
+    while rest:
+        try:
+            rest = rest[os.write(pipe.fileno(), rest) :]
+        except BlockingIOError:
+            # Not `select`: a process may have more files open than that can name.
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_WRITE_RETRY)
+        except BrokenPipeError:
+            return False
+    return True
 
 
 class Spawner:

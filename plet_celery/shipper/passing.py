@@ -11,9 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import random
-import select
 import subprocess
 import sys
 import threading
@@ -24,7 +22,7 @@ from typing import Any, Final
 
 from plet_celery.errors import PletError
 from plet_celery.shipper.config import ShipperConfig
-from plet_celery.spawning import shipper_environment
+from plet_celery.spawning import hand_over, shipper_environment
 from plet_celery.store import open_store, watching
 from plet_celery.store.watching import LastPass
 
@@ -40,7 +38,6 @@ _QUERY_SECONDS: Final = 5.0
 _BACKOFF_MAX: Final = 8
 """Intervals between two tries, where passes fail again and again."""
 _END_SECONDS: Final = 2.0
-_WRITE_SECONDS: Final = 5.0
 _LOG_EVERY: Final = 20
 
 
@@ -85,7 +82,9 @@ class Child:
             env=shipper_environment(),
         )
         given = {name: value for name, value in document.items() if name not in ("foreground", "take_over")}
-        self._tell(json.dumps(given | {"seconds": seconds}).encode() + b"\n")
+        assert self._process.stdin is not None
+        # One that does not read it in time is left to its deadline.
+        hand_over(self._process.stdin, json.dumps(given | {"seconds": seconds}).encode() + b"\n")
 
     @property
     def pid(self) -> int:
@@ -111,22 +110,6 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-    def _tell(self, document: bytes) -> None:
-        """Write the document; a child that does not read it in time is left to its deadline."""
-        assert self._process.stdin is not None
-        pipe, deadline = self._process.stdin.fileno(), time.monotonic() + _WRITE_SECONDS
-        os.set_blocking(pipe, False)
-        rest = memoryview(document)
-        while rest and (wait := deadline - time.monotonic()) > 0:
-            if not select.select([], [pipe], [], wait)[1]:
-                break
-            try:
-                rest = rest[os.write(pipe, rest) :]
-            except BlockingIOError:
-                continue
-            except BrokenPipeError:
-                return
 
     def _close(self) -> None:
         with contextlib.suppress(OSError):

@@ -197,7 +197,7 @@ def test_a_child_is_ended_with_the_shipper(tmp_path: Path, silence: str) -> None
 
 def test_a_child_gets_a_document_that_no_pipe_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A child that is slow to start is not what this is about.
-    monkeypatch.setattr("plet_celery.shipper.passing._WRITE_SECONDS", 60.0)
+    monkeypatch.setattr("plet_celery.spawning._WRITE_SECONDS", 60.0)
     config = document(tmp_path / "home", monitor=False)
 
     child = Child(config | {"objectives": [{"text": "x" * 1000}] * 1000}, 120)

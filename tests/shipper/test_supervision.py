@@ -15,6 +15,7 @@ from waiting import wait_until
 
 from plet_celery import presence
 from plet_celery.holder import STRANGE_SECONDS, Action, Stillness, Strangers, decide
+from plet_celery.spawning import spawn_shipper
 from plet_celery.supervision import FarewellStep, SupervisionStep, Watch, configure, watch_of
 
 
@@ -160,6 +161,28 @@ def test_of_its_children_a_worker_reaps_shippers_only(tmp_path: Path, role: str,
 
         # Popen says 0 where somebody else has waited for its child.
         assert child.wait() == code
+
+
+@pytest.mark.parametrize("size", [1 << 10, 1 << 20])
+def test_a_child_that_never_reads_its_document_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    def deaf(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        return popen([argv[0], "-c", "import signal; signal.pause()"], **options)
+
+    popen = subprocess.Popen
+    monkeypatch.setattr("plet_celery.spawning.subprocess.Popen", deaf)
+    monkeypatch.setattr("plet_celery.spawning._WRITE_SECONDS", 0.1, raising=False)
+
+    child = spawn_shipper(config(tmp_path) | {"objectives": "x" * size})
+
+    try:
+        assert child.poll() is None
+        assert child.stdin is not None
+        assert child.stdin.closed
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_a_farewell_without_a_shipper_does_not_wait(tmp_path: Path) -> None:
