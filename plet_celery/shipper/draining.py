@@ -8,7 +8,6 @@ it tells the losses of processes that are gone, as a shipper would.
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import time
 from collections.abc import Mapping
@@ -18,9 +17,7 @@ from typing import Any, Final
 from plet_celery import presence
 from plet_celery.election import ShipLock
 from plet_celery.errors import StoreError
-from plet_celery.host import boot_id
 from plet_celery.journal import Writer
-from plet_celery.journal_format import Header
 from plet_celery.journal_place import open_journal
 from plet_celery.journal_segments import plet_version
 from plet_celery.shipper.config import ShipperConfig
@@ -64,7 +61,7 @@ def _drain_here(config: ShipperConfig, lock: ShipLock, deadline: float) -> bool:
             return False
         try:
             _settle(config, crew, roster, deadline)
-            _say_goodbye(crew, roster)
+            _say_goodbye(crew)
         except (StoreError, OSError) as error:
             log.warning("the host will seem unreachable: %s", error)
         return True
@@ -115,17 +112,10 @@ def _settle(config: ShipperConfig, crew: Crew, roster: Roster, deadline: float) 
         _catch_up(config, crew, deadline)
 
 
-def _say_goodbye(crew: Crew, roster: Roster) -> None:
-    """Nobody serves from here on: no sign of trouble where nobody else writes and nothing is left."""
-    sight = roster.look(time.monotonic(), crew.store.positions.keys())
-    others = [writer for writer in sight.alive if not _is_ours(sight.headers.get(writer))]
-    if not others and not crew.store_sink.writers_with_open_attempts():
+def _say_goodbye(crew: Crew) -> None:
+    """Nobody serves from here on, which is no sign of trouble where no run is open."""
+    if not crew.store_sink.writers_with_open_attempts():
         crew.store_sink.leave()
-
-
-def _is_ours(header: Header | None) -> bool:
-    mine = (socket.gethostname(), boot_id(), os.getpid())
-    return header is not None and (header.host, header.boot, header.pid) == mine
 
 
 def _beat(config: ShipperConfig) -> None:

@@ -105,7 +105,7 @@ def test_what_a_killed_child_ran_is_left_to_its_worker(tmp_path: Path) -> None:
     parent.close()
 
 
-def test_where_others_write_the_caller_does_not_leave(config: dict[str, Any]) -> None:
+def test_where_others_run_something_the_caller_does_not_leave(config: dict[str, Any]) -> None:
     with writing(config, 1, hold=True) as writer:
         run = writer.held()["run"]
 
