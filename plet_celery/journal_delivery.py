@@ -91,8 +91,9 @@ class Delivery:
 
     def admit(self, shed: Shed, now: float) -> bool:
         """Say whether an event of this kind may be written; else count it."""
-        if now >= self.look_at:
-            self._look(now)
+        # Looks wait for the disk, too: while it is slow they are the thread's.
+        if not self.breaker.degraded:
+            self._look_in_time(now)
         if shed > self.pressure.level:
             return True
         self.drop(REASONS[shed])
@@ -177,7 +178,9 @@ class Delivery:
         return False
 
     def _deliver_queued(self, event: Queued) -> None:
-        self._deliver(event, _mono())
+        now = _mono()
+        self._look_in_time(now)
+        self._deliver(event, now)
 
     def _deliver(self, event: Queued, now: float) -> bool:
         for _ in range(_TRIES):
@@ -311,6 +314,10 @@ class Delivery:
             if not done:
                 self.segments.let_go(segment)
 
+    def _look_in_time(self, now: float) -> None:
+        if now >= self.look_at:
+            self._look(now)
+
     def _look(self, now: float) -> None:
         try:
             self.pressure.look(now)
@@ -325,7 +332,8 @@ class Delivery:
                 self.segments.let_go(self.segments.current)
 
     def _probe(self) -> None:
-        """Write one byte where it hurts nobody, for the breaker to time."""
+        """Look at the disk, and write one byte where it hurts nobody, for the breaker to time."""
+        self._look_in_time(_mono())
         try:
             reserve = os.open(self._directory / RESERVE_NAME, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:

@@ -82,6 +82,40 @@ def test_after_three_slow_appends_a_task_waits_no_more(
     assert [event.data["i"] for event in read_all(journal).events] == list(range(16))
 
 
+def test_a_task_does_not_look_after_a_slow_disk_either(
+    journal: Path, new_writer: Any, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = new_writer()
+    writer._delivery.breaker.recovery = 60.0
+    disk.delay = 0.25
+    for _ in range(3):
+        assert writer.append("log.written", "r", "a", {})
+    assert writer.degraded
+    looks: dict[str, set[int]] = {"statvfs": set(), "utime": set()}
+
+    def watch(name: str) -> None:
+        real = getattr(os, name)
+
+        def noted(*arguments: Any) -> Any:
+            looks[name].add(threading.get_ident())
+            return real(*arguments)
+
+        monkeypatch.setattr(os, name, noted)
+
+    # When disk and folder are to be looked at again
+    os.utime(journal / "journal.size", (0, 0))
+    watch("statvfs")
+    watch("utime")
+    writer._delivery.pressure._sizes_at = 0.0
+    writer._delivery.look_at = 0.0
+    for _ in range(3):
+        assert writer.append("log.written", "r", "a", {})
+
+    # Then the breaker's thread does so
+    wait_until(lambda: all(looks.values()), what="somebody looks")
+    assert threading.get_ident() not in looks["statvfs"] | looks["utime"]
+
+
 def test_a_slow_disk_that_cannot_be_logged_costs_no_event(
     journal: Path,
     new_writer: Any,
