@@ -68,18 +68,22 @@ class Breaker:
         self._start()
 
     def put(self, event: Queued) -> bool:
-        """Queue an event; False when the queue has no room for its kind."""
+        """Queue an event; False when the queue has no room for its kind, or nobody would write it."""
         used = max(self._queue.qsize() / _QUEUE_MAX, self._bytes / _QUEUE_MAX_BYTES)
-        if used >= _SHARE[event.shed]:
+        # The thread first: what is queued without one is neither dropped nor written.
+        if used >= _SHARE[event.shed] or not self._start():
             return False
         size = len(event.core)  # before: where something is called, another thread may come between
         self._bytes += size
         self._queue.put(event)
-        return self._start()
+        self._start()  # again: it may have ended meanwhile
+        return True
 
     def wait_empty(self, timeout: float) -> bool:
         """Wait until the thread has written everything; False when it could not in time."""
         deadline = time.monotonic() + timeout
+        if self._is_behind():
+            self._start()  # an exception may have struck between an event and its thread
         while self._thread and time.monotonic() < deadline and self._is_behind():
             time.sleep(0.005)
         return not self._is_behind()
@@ -115,6 +119,7 @@ class Breaker:
     def _work_until_good(self) -> None:
         while True:
             slow_at = self._slow_at
+            self._forget_lost()
             if not self._queue.qsize() and (slow_at is None or time.monotonic() - slow_at >= self.recovery):
                 return
             event = None
@@ -123,6 +128,12 @@ class Breaker:
             except queue.Empty:
                 pass
             self._timed(event)
+
+    def _forget_lost(self) -> None:
+        """Count no bytes of an event that an exception kept out of the queue."""
+        counted = self._bytes  # before the look: what comes behind it is kept
+        if not self._queue.qsize():
+            self._bytes -= counted
 
     def _timed(self, event: Queued | None) -> None:
         started = time.monotonic()

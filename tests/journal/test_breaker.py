@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from _queue import SimpleQueue
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -292,3 +293,51 @@ def test_an_error_in_the_thread_does_not_stop_it(
     wait_until(lambda: not breaker.degraded, what="the breaker closes")
     assert written == [0, 2]
     assert ("could not write" in caplog.text) == is_heard
+
+
+def test_an_event_that_no_thread_would_write_is_not_queued(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it were counted as dropped, and written with the next one."""
+    written: list[int] = []
+    breaker = Breaker(lambda event: written.append(event.number), lambda: None)
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_breaker, "_start_thread", refuse)
+        assert not breaker.put(Queued(b"{}", 1, Shed.LOG, False))
+        assert not breaker.degraded
+        assert breaker.wait_empty(0)
+
+    assert breaker.put(Queued(b"{}", 2, Shed.LOG, False))
+    assert breaker.wait_empty(60)
+    assert written == [2]
+
+
+class InterruptedQueue(SimpleQueue[Queued]):
+    """Is left by an exception, once, before it has the event."""
+
+    interruptions = 1
+
+    def put(self, item: Queued, block: bool = True, timeout: float | None = None) -> None:
+        if self.interruptions:
+            self.interruptions -= 1
+            raise KeyboardInterrupt
+        super().put(item)
+
+
+@pytest.mark.parametrize("is_slow", [True, False], ids=["slow", "quick"])
+def test_an_event_that_was_interrupted_is_not_waited_for(is_slow: bool) -> None:
+    written: list[int] = []
+    breaker = Breaker(lambda event: written.append(event.number), lambda: None)
+    breaker._queue = InterruptedQueue()
+    if is_slow:
+        breaker.trip(time.monotonic())
+
+    with pytest.raises(KeyboardInterrupt):
+        breaker.put(Queued(b"{}", 1, Shed.LOG, False))
+
+    assert breaker.wait_empty(25)
+    assert breaker.put(Queued(b"{}", 2, Shed.LOG, False))
+    assert breaker.wait_empty(25)
+    assert written == [2]
