@@ -153,15 +153,29 @@ class Writer:
         """Wait for what was acknowledged while `degraded`; False if that takes over `timeout` seconds."""
         return self._current().breaker.wait_empty(timeout)
 
+    def finish(self, timeout: float) -> None:
+        """The process ends: settle, tell what was dropped, and have later appends write for themselves.
+
+        The last not where the disk hangs for more than `timeout` seconds: no append shall hang with it.
+        """
+        breaker = self._current().breaker
+        if breaker.wait_empty(timeout):
+            breaker.end()
+        self._tell_drops()
+
     def close(self) -> None:
         """Write what is still to be told, and give up file and lock; a later append begins anew."""
         delivery = self._current()
         delivery.breaker.wait_empty(_CLOSE_WAIT)
+        self._tell_drops()
+        self._delivery = self._begin(self._parent)
+        delivery.close()
+
+    def _tell_drops(self) -> None:
+        delivery = self._delivery
         if delivery.drops and delivery.segments.writer is not None:
             reasons = dict(delivery.drops)
             self.append(EVENTS_DROPPED, None, None, {"count": sum(reasons.values()), "reasons": reasons})
-        self._delivery = self._begin(self._parent)
-        delivery.close()
 
     def _begin(self, parent: str | None) -> Delivery:
         return Delivery(
@@ -231,13 +245,13 @@ def _after_fork_in_child() -> None:
         writer._after_fork()
 
 
-def _settle_all() -> None:
+def _finish_all() -> None:
     deadline = _mono() + EXIT_WAIT
     for writer in list(_writers):
-        writer.settle(max(0.0, deadline - _mono()))
+        writer.finish(max(0.0, deadline - _mono()))
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
 # The thread that writes what is queued ends with the interpreter. (Celery's task processes end without
-# this: they settle at `worker_process_shutdown`.)
-atexit.register(_settle_all)
+# this: they finish at `worker_process_shutdown`.)
+atexit.register(_finish_all)

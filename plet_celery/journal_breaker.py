@@ -52,6 +52,8 @@ class Breaker:
         self._bytes = 0
         self._slow_at: float | None = None
         self._thread: dict[str, object] = {}
+        self._ended = False
+        self._working = False
         self.recovery = 30.0
         """Seconds of good probes after which appends write for themselves again."""
         self.degraded = False
@@ -64,14 +66,20 @@ class Breaker:
 
     def trip(self, now: float) -> None:
         """Take over, because appends were slow (monotonic `now`)."""
-        self._slow_at = now
-        self._start()
+        if not self._ended:
+            self._slow_at = now
+            self._start()
+
+    def end(self) -> None:
+        """Take over no more: the thread ends with the process, so each append writes for itself."""
+        self._ended = True
+        self.degraded = False
 
     def put(self, event: Queued) -> bool:
         """Queue an event; False when the queue has no room for its kind, or nobody would write it."""
         used = max(self._queue.qsize() / _QUEUE_MAX, self._bytes / _QUEUE_MAX_BYTES)
         # The thread first: what is queued without one is neither dropped nor written.
-        if used >= _SHARE[event.shed] or not self._start():
+        if self._ended or used >= _SHARE[event.shed] or not self._start():
             return False
         size = len(event.core)  # before: where something is called, another thread may come between
         self._bytes += size
@@ -80,20 +88,22 @@ class Breaker:
         return True
 
     def wait_empty(self, timeout: float) -> bool:
-        """Wait until the thread has written everything; False when it could not in time."""
+        """Wait until the thread has written everything and hangs nowhere; False when time is up."""
         deadline = time.monotonic() + timeout
-        if self._is_behind():
+        if self.is_behind:
             self._start()  # an exception may have struck between an event and its thread
-        while self._thread and time.monotonic() < deadline and self._is_behind():
+        while self._thread and time.monotonic() < deadline and self.is_behind:
             time.sleep(0.005)
-        return not self._is_behind()
+        return not self.is_behind
 
-    def _is_behind(self) -> bool:
-        # The bytes: of the event, too, that the thread has taken and is writing.
-        return self._queue.qsize() > 0 or self._bytes > 0
+    @property
+    def is_behind(self) -> bool:
+        """Events are queued, or the thread waits for the disk."""
+        # The bytes: of the event, too, that the thread has just taken.
+        return self._queue.qsize() > 0 or self._bytes > 0 or self._working
 
     def _start(self) -> bool:
-        self.degraded = True
+        self.degraded = not self._ended
         me = object()
         if self._thread.setdefault("runs", me) is not me:
             return True
@@ -114,7 +124,7 @@ class Breaker:
             # Someone may have queued an event between the last look and this line.
             if not self._queue.qsize() or self._thread.setdefault("runs", me) is not me:
                 return
-            self.degraded = True
+            self.degraded = not self._ended
 
     def _work_until_good(self) -> None:
         while True:
@@ -137,6 +147,7 @@ class Breaker:
 
     def _timed(self, event: Queued | None) -> None:
         started = time.monotonic()
+        self._working = True
         try:
             if event is None:
                 self._probe()
@@ -149,6 +160,7 @@ class Breaker:
             if event is not None:
                 size = len(event.core)
                 self._bytes -= size
+            self._working = False
         ended = time.monotonic()
         if ended - started > SLOW:
             self._slow_at = ended

@@ -191,7 +191,7 @@ class Plet:
         self.recorder = Recorder(app, self.recording)
         self.recorder.connect()
         signals.worker_process_init.connect(self._on_child, weak=False)
-        signals.worker_process_shutdown.connect(self._settle, weak=False)
+        signals.worker_process_shutdown.connect(self._finish, weak=False)
         app.steps["worker"].add(RecordingStep)
         supervision.configure(app, self.shipper_config, before_drain=self._tell_the_end)
         atexit.register(self._tell_missed_end)
@@ -274,8 +274,13 @@ class Plet:
         if worker.main_pid and os.getpid() != worker.main_pid and self._recording is not None:
             self._recording.writer.role = "child"
 
-    def _settle(self, **kwargs: Any) -> None:
-        """This process ends: wait for what a slow disk has kept in the writer's queue."""
+    def _finish(self, **kwargs: Any) -> None:
+        """This task process ends: wait for what a slow disk has kept in the writer's queue."""
+        if self._recording is not None:
+            self._recording.writer.finish(EXIT_WAIT)
+
+    def _settle(self) -> None:
+        """This worker ends: wait for what a slow disk has kept in the writer's queue."""
         if self._recording is not None:
             self._recording.writer.settle(EXIT_WAIT)
 

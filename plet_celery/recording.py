@@ -31,6 +31,9 @@ class JournalWriter(EventWriter, Protocol):
     def settle(self, timeout: float) -> bool:
         """Wait at most so many seconds until what was acknowledged is written; False when it is not."""
 
+    def finish(self, timeout: float) -> None:
+        """The process ends: settle, tell what was dropped, and queue nothing any more."""
+
 
 @dataclass(slots=True)
 class Recording:

@@ -48,3 +48,59 @@ def test_a_disk_that_hangs_does_not_keep_a_process_for_ever(
 
     assert facts["degraded"]
     assert len(read_all(journal).events) == 3
+
+
+def test_what_is_appended_after_the_settling_is_written(
+    journal: Path, run_script: Callable[..., Any], read_all: Callable[[Path], Batch]
+) -> None:
+    """Whoever registered for the interpreter's exit before us comes after us."""
+    early = """
+import atexit
+def late():
+    global ending
+    ending = True
+    assert writer.append("log.written", "r", "a", {"i": 99})
+    assert not writer.degraded
+atexit.register(late)
+ending = False
+"""
+    hangs = ENDS.replace(
+        "0.15)", "600 if ending and threading.current_thread() is not threading.main_thread() else 0.15)"
+    )
+
+    facts = run_script(early + hangs, journal)
+
+    assert facts == {"kept": list(range(14)), "degraded": True}
+    assert [event.data["i"] for event in read_all(journal).events] == [*facts["kept"], 99]
+
+
+def test_what_was_dropped_last_is_told_at_the_end(
+    journal: Path, run_script: Callable[..., Any], read_all: Callable[[Path], Batch]
+) -> None:
+    run_script(ENDS.replace("0.15)", "0)") + 'writer.drop("rate_limit", 3)', journal)
+
+    last = read_all(journal).events[-1]
+    assert last.kind == "events.dropped"
+    assert last.data == {"count": 3, "reasons": {"rate_limit": 3}}
+
+
+def test_a_process_that_ends_does_not_wait_for_ever_for_a_disk_that_hangs_in_a_look(
+    journal: Path, run_script: Callable[..., Any]
+) -> None:
+    """Nothing is queued, and yet whoever wrote for himself now would hang with the disk."""
+    looks = """
+breaker, pressure = writer._delivery.breaker, writer._delivery.pressure
+assert writer.settle(60)
+hung, forever = threading.Event(), threading.Event()
+def hang(now):
+    hung.set()
+    forever.wait()
+pressure.look, writer._delivery.look_at = hang, 0.0
+assert hung.wait(60)
+journal.EXIT_WAIT = 0.2
+journal._write = journal_delivery._write = lambda *_: forever.wait()
+writer.drop("rate_limit", 3)
+"""
+    facts = run_script(ENDS + looks, journal)
+
+    assert facts["degraded"]
