@@ -145,6 +145,11 @@ class Writer:
             delivery.was_slow(elapsed)
         return True
 
+    @property
+    def is_behind(self) -> bool:
+        """Events were acknowledged that are not written yet, or a slow disk is being tried."""
+        return self._current().breaker.is_behind
+
     def drop(self, reason: str, count: int = 1) -> None:
         """Count events that the caller decided not to write (`rate_limit`); rides in the next record."""
         self._current().drop(reason, count)

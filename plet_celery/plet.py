@@ -6,16 +6,21 @@ Heavy parts (store, shipper) are reached by dotted path, so that a task process 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+from billiard.common import TERM_SIGNAL
 from celery import Celery, bootsteps, signals
 from celery.exceptions import ImproperlyConfigured
 
@@ -277,7 +282,9 @@ class Plet:
     def _finish(self, **kwargs: Any) -> None:
         """This task process ends: wait for what a slow disk has kept in the writer's queue."""
         if self._recording is not None:
-            self._recording.writer.finish(EXIT_WAIT)
+            writer = self._recording.writer
+            with _unstoppable() if writer.is_behind else contextlib.nullcontext():
+                writer.finish(EXIT_WAIT)
 
     def _settle(self) -> None:
         """This worker ends: wait for what a slow disk has kept in the writer's queue."""
@@ -393,6 +400,19 @@ class RecordingStep(bootsteps.StartStopStep):
         """Tell that the worker stops: the first notice of a warm shutdown."""
         if self._plet is not None:
             self._plet.tell_worker(events.WORKER_STOPPING)
+
+
+@contextlib.contextmanager
+def _unstoppable() -> Iterator[None]:
+    """Pass over the signal that ends task processes: Celery sends it to those, too, that are ending."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(TERM_SIGNAL, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(TERM_SIGNAL, handler or signal.SIG_DFL)
 
 
 def _pool_name(pool: Any) -> str:

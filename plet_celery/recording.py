@@ -34,6 +34,10 @@ class JournalWriter(EventWriter, Protocol):
     def finish(self, timeout: float) -> None:
         """The process ends: settle, tell what was dropped, and queue nothing any more."""
 
+    @property
+    def is_behind(self) -> bool:
+        """Something was acknowledged that is not written yet."""
+
 
 @dataclass(slots=True)
 class Recording:

@@ -104,3 +104,70 @@ writer.drop("rate_limit", 3)
     facts = run_script(ENDS + looks, journal)
 
     assert facts["degraded"]
+
+
+CHILD = """
+import json, os, signal, sys, time
+from pathlib import Path
+from celery import Celery
+from plet_celery import Plet, journal, journal_delivery
+from plet_celery.journal_breaker import Breaker
+
+home, pause, number = sys.argv[1], float(sys.argv[2]), getattr(signal, sys.argv[3])
+
+def slow(descriptor, record):
+    time.sleep(pause)
+    return os.write(descriptor, record)
+
+def struck(self, timeout):
+    os.kill(os.getpid(), number)
+    return wait_empty(self, timeout)
+
+journal._write = journal_delivery._write = slow
+wait_empty, Breaker.wait_empty = Breaker.wait_empty, struck
+app = Celery("ending", set_as_current=False)
+app.conf.update(plet_home=home, plet_min_free_bytes=0, plet_min_free_percent=0)
+plet = Plet(app)
+recording = plet.recording()
+assert recording.is_open()
+heard = []
+signal.signal(number, lambda *_: heard.append("during" if settling else "after"))
+kept = [i for i in range(12) if recording.writer.append("log.written", "r", "a", {"i": i})]
+recording.writer.drop("rate_limit", 2)
+settling = True
+from celery import signals
+signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=0)
+settling = False
+os.kill(os.getpid(), number)
+print(json.dumps({"kept": kept, "heard": heard, "journal": str(plet.journal)}), flush=True)
+os._exit(0)  # as Celery's task processes do
+"""
+
+
+@pytest.mark.parametrize("remapped", ["", "SIGQUIT"])
+def test_a_task_process_that_settles_is_not_ended_by_celery(
+    tmp_path: Path,
+    run_script: Callable[..., Any],
+    read_all: Callable[[Path], Batch],
+    monkeypatch: pytest.MonkeyPatch,
+    remapped: str,
+) -> None:
+    monkeypatch.setenv("REMAP_SIGTERM", remapped)
+
+    facts = run_script(CHILD, tmp_path / "home", 0.15, remapped or "SIGTERM")
+
+    assert facts["kept"] == list(range(12))
+    assert facts["heard"] == ["after"]
+    lines = [event for event in read_all(Path(facts["journal"])).events if event.kind == "log.written"]
+    assert [event.data["i"] for event in lines] == facts["kept"]
+
+
+def test_a_task_process_with_nothing_to_settle_keeps_its_signals(
+    tmp_path: Path, run_script: Callable[..., Any], read_all: Callable[[Path], Batch]
+) -> None:
+    facts = run_script(CHILD, tmp_path / "home", 0, "SIGTERM")
+
+    assert facts["heard"] == ["during", "after"]
+    # And it tells what nobody else knows.
+    last = read_all(Path(facts["journal"])).events[-1]
+    assert last.data == {"count": 2, "reasons": {"rate_limit": 2}}
