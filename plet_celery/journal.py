@@ -32,7 +32,7 @@ __all__ = ["JournalInfo", "Writer", "WriterLimits", "open_journal"]
 
 EXIT_WAIT: Final = 5.0
 """How long, in seconds, a process that ends waits for events that a slow disk keeps in its queue."""
-# As long waits close(), which may be called in the middle of a process's life.
+# So long waits close(), which may be called in the middle of a process's life.
 _CLOSE_WAIT: Final = 2.0
 # What msgspec raises for what is no JSON; a lone surrogate is a UnicodeEncodeError, a ValueError.
 _ENCODING_ERRORS: Final = (TypeError, ValueError, OverflowError, RecursionError)
@@ -163,9 +163,11 @@ class Writer:
 
         The last not where the disk hangs for more than `timeout` seconds: no append shall hang with it.
         """
-        breaker = self._current().breaker
+        breaker, deadline = self._current().breaker, _mono() + timeout
         if breaker.wait_empty(timeout):
             breaker.end()
+            # Another thread may have queued something in between.
+            breaker.wait_empty(deadline - _mono())
         self._tell_drops()
 
     def close(self) -> None:

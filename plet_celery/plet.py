@@ -151,7 +151,9 @@ class Plet:
             return False
         deadline = time.monotonic() + timeout
         try:
-            return recording.writer.settle(timeout) and self._drain(deadline - time.monotonic())
+            # A disk that hangs leaves time for what is written already.
+            is_settled = recording.writer.settle(timeout / 2)
+            return self._drain(deadline - time.monotonic()) and is_settled
         except OSError as error:
             log.warning("flush failed: journal=%s error=%s", self.journal, error)
             return False
@@ -408,7 +410,8 @@ def _unstoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handler = signal.signal(TERM_SIGNAL, signal.SIG_IGN)
+    # A handler, not SIG_IGN: a program that another thread starts now would inherit that.
+    handler = signal.signal(TERM_SIGNAL, lambda *_: None)
     try:
         yield
     finally:

@@ -39,8 +39,8 @@ _LIMITING_POOLS: Final = ("prefork", "gevent", "eventlet")
 # What can be told of one run among many: its thread's CPU time; nothing where all share one thread.
 _USAGE_OF: Final = {"thread": resources.THREAD, "gevent": resources.NOTHING, "eventlet": resources.NOTHING}
 _HOST: Final = socket.gethostname()
-# Where they leave a hook or the result backend, Celery takes them for failures.
-_NOT_BEHIND_THE_BODY: Final = (events.RUN_RETRIED, events.RUN_IGNORED, events.RUN_REJECTED)
+# Where they leave a hook, Celery takes them for failures. (A Reject it obeys there, too.)
+_NOT_BEHIND_THE_BODY: Final = (events.RUN_RETRIED, events.RUN_IGNORED)
 
 
 @dataclass(slots=True)
@@ -98,7 +98,7 @@ class Recorder:
             contain(error, "task_failure")
 
     def on_postrun(self, sender: Any = None, task: Any = None, **kwargs: Any) -> None:
-        """An attempt ends, unless its body died by a BaseException: then the main process reports."""
+        """An attempt ends, unless its process ends with it: then the main process reports."""
         if task is None or task.app is not self.app:
             return
         request = task.request
@@ -264,7 +264,7 @@ class Recorder:
         if error is None:
             return True
         if os.getpid() != self.worker.main_pid:
-            # This process goes, and what of is for the main process to tell.
+            # This process ends: the main process tells how.
             return isinstance(error, SystemExit | KeyboardInterrupt) or terminate_handler_fired()
         told = is_told_by_main(error, run, self.worker.pool)
         being_stopped.discard(run.id)

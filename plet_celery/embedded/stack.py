@@ -5,7 +5,6 @@ Knows processes and files, not the terminal: what it does is told to `say`.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
@@ -183,7 +182,7 @@ class Stack:
         try:
             self._await(part, lambda: _visited(part.log) is not None)
         except ServiceFailed:
-            if part.is_alive() or not _lost_its_port(part.log):
+            if part.is_alive() or _is_free(_WEB_ADDRESS, port):
                 raise
             self._parts.stop(part.name)
             return False
@@ -306,14 +305,8 @@ def free_ports(address: str, ports: range) -> Iterator[int]:
         ServiceFailed: there is none, or none any more.
     """
     for port in ports:
-        with socket.socket() as probe:
-            # As servers do it: a port whose last connections are only just over is free.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, port))
-            except OSError:
-                continue
-        yield port
+        if _is_free(address, port):
+            yield port
     raise ServiceFailed(
         f"web: every port from {ports[0]} to {ports[-1]} is taken; end what listens there, or use --no-web"
     )
@@ -327,8 +320,15 @@ def _visited(log: Path) -> str | None:
     return None
 
 
-def _lost_its_port(log: Path) -> bool:
-    return any(os.strerror(errno.EADDRINUSE) in line for line in last_lines(log))
+def _is_free(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        # As servers do it: a port whose last connections are only just over is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+    return True
 
 
 def _is_served(journal: Path) -> bool:

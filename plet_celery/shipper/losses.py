@@ -9,10 +9,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from plet_celery import events
-from plet_celery.sinks import StoreSink
+
+if TYPE_CHECKING:
+    from plet_celery.sinks import StoreSink
 
 log = logging.getLogger(__name__)
 

@@ -25,9 +25,9 @@ from plet_celery.store.store import Store
 from plet_celery.store.troubles import translated
 
 TOMBSTONE: Final = 90 * DAY
+"""A journal that nobody has shipped for longer may bring an erased run back."""
 IDS_MAX: Final = 100_000
 """Task ids that one erasure names for the result backend: some ten megabytes of memory."""
-"""A journal that nobody has shipped for longer may bring an erased run back."""
 _AT_ONCE: Final = 200
 _KIN: Final = ("canvas", "root_id", "parent_id", "group_id")
 _KIN_FACTS: Final = ("canvas", "root", "parent", "group")

@@ -341,3 +341,82 @@ def test_an_event_that_was_interrupted_is_not_waited_for(is_slow: bool) -> None:
     assert breaker.put(Queued(b"{}", 2, Shed.LOG, False))
     assert breaker.wait_empty(25)
     assert written == [2]
+
+
+class Struck(Exception):
+    """Stands for SoftTimeLimitExceeded."""
+
+
+def test_an_exception_that_strikes_where_the_thread_is_started_costs_one_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    really, strikes = journal_breaker._start_thread, [Struck()]
+
+    def start(*arguments: Any) -> None:
+        if strikes:
+            raise strikes.pop()
+        really(*arguments)
+
+    monkeypatch.setattr(journal_breaker, "_start_thread", start)
+    written: list[int] = []
+    breaker = Breaker(lambda event: written.append(event.number), lambda: None)
+    with pytest.raises(Struck):
+        breaker.put(Queued(b"{}", 1, Shed.LOG, False))
+
+    assert breaker.put(Queued(b"{}", 2, Shed.LOG, False))
+
+    assert breaker.wait_empty(60)
+    assert written == [2]
+
+
+def test_what_others_queue_meanwhile_is_not_waited_for() -> None:
+    written: list[int] = []
+    done = threading.Event()
+
+    def deliver(event: Queued) -> None:
+        threading.Event().wait(0.02)
+        written.append(event.number)
+
+    def fill() -> None:
+        while not done.wait(0.002):
+            breaker.put(Queued(b"{}", 0, Shed.LOG, False))
+
+    breaker = Breaker(deliver, lambda: None)
+    others = threading.Thread(target=fill)
+    others.start()
+    try:
+        wait_until(lambda: breaker.waiting > 10, what="a queue")
+        assert breaker.put(Queued(b"{}", 1, Shed.LOG, False))
+
+        assert breaker.wait_empty(120)
+
+        assert 1 in written
+        assert breaker.waiting
+    finally:
+        done.set()
+        others.join()
+
+
+@pytest.mark.parametrize("is_busy", [True, False])
+def test_a_thread_that_waits_for_a_processor_is_no_slow_disk(
+    monkeypatch: pytest.MonkeyPatch, is_busy: bool
+) -> None:
+    monkeypatch.setattr(journal_breaker, "_PROBE_EVERY", 0.01)
+    monkeypatch.setattr(journal_breaker, "busy_seconds", time.monotonic if is_busy else lambda: 0.0)
+    probes: list[float] = []
+
+    def probe() -> None:
+        threading.Event().wait(0.1)
+        probes.append(time.monotonic())
+
+    breaker = Breaker(lambda event: None, probe)
+    breaker.recovery = 0.05
+    breaker.trip(time.monotonic())
+
+    if is_busy:
+        wait_until(lambda: not breaker.degraded, what="the breaker closes")
+    else:  # the control
+        wait_until(lambda: len(probes) > 5, what="some probes")
+        assert breaker.degraded
+        monkeypatch.setattr(journal_breaker, "busy_seconds", time.monotonic)
+        wait_until(lambda: not breaker.degraded, what="the breaker closes")

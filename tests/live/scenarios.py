@@ -172,7 +172,8 @@ def play_stops(stage: Stage, ends: Collection[str]) -> None:
         task = tasks.wait_late if end.endswith("acks_late") else tasks.wait
         watch(end, task.delay(slug(end)))
         stage.started(slug(end))
-        if pool != "solo":  # it is deaf meanwhile
+        # Elsewhere it knows at once; and SIGQUIT, whose handler fails there, may strike while it answers.
+        if pool == "prefork":
             stage.accepted(end)
 
     # A solo worker has one task at a time. Under gevent Celery stops at the first one that it cancels.

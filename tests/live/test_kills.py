@@ -35,9 +35,9 @@ def lines_of(log: RunLog) -> Counter[str]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_killed_worker_loses_no_acknowledged_line(make_live: MakeLive, seed: int) -> None:
-    live = make_live(LIVE_NO_QUEUE="1")
+    live = make_live()
     wanted = random.Random(seed).randint(50, 3000)
-    worker = live.worker("-c", "1")
+    worker = live.worker("-c", "1", LIVE_NO_QUEUE="1")
     app = live.app()
     run_id = app.acknowledge.delay("told").id
     wait_until(lambda: live.has("told") and acknowledged(live.folder / "told") >= wanted, 30)
