@@ -20,8 +20,6 @@ from plet_celery.terminal.look import ENDS, level_name, level_style
 from plet_celery.terminal.text import printable, printable_lines
 
 _GIVE_UP = 30.0
-# How long after a run's end a file that is behind the store is waited for.
-_BEHIND_MAX = 30.0
 
 
 @command("logs")
@@ -87,8 +85,7 @@ def _follow(view: View, store: Store, source: LogSource, printer: _Printer) -> N
         new: list[LogLine] = []
         try:
             # Looked at before the lines: what came before the end is printed when this says so.
-            run = queries.get_run(store, source.run_id)
-            ended = run.state in ENDS
+            ended = queries.get_run(store, source.run_id).state in ENDS
             new = source.new()
             quiet, lost_at = (quiet + 1 if ended and not new else 0), None
         except StoreUnavailable:
@@ -98,13 +95,9 @@ def _follow(view: View, store: Store, source: LogSource, printer: _Printer) -> N
         printer.print(new)
         view.output.flush()
         # The log files are written by a loop of their own, a moment after the store, or long after it.
-        if quiet >= (2 if source.is_local else 1) and not _is_late(source, run):
+        if quiet >= (2 if source.is_local else 1) and not source.awaits_last_words(time.time()):
             return
         time.sleep(EVERY)
-
-
-def _is_late(source: LogSource, run: records.Run) -> bool:
-    return run.ended_at is not None and 0 <= time.time() - run.ended_at < _BEHIND_MAX and source.is_behind()
 
 
 class _Printer:

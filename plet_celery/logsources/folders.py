@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from plet_celery.errors import HomeError, LogNotFound
 from plet_celery.logfiles import RunLog, find_folders
@@ -12,6 +13,9 @@ from plet_celery.mirror_copies import places
 from plet_celery.store import Store
 from plet_celery.store.logs import journals_of
 from plet_celery.store.records import Attempt
+
+# How long after an end a file that is behind the store is waited for: it may stay so for ever.
+_LAST_WORDS_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,8 @@ def folders_in(root: Path, names: Sequence[str]) -> list[Path]:
         return []
 
 
-def is_behind(folders: Sequence[Folder], attempts: Sequence[Attempt]) -> bool:
-    """Say whether this host's file is still to get lines of the newest attempt that the store knows of.
+def awaits_last_words(folders: Sequence[Folder], attempts: Sequence[Attempt], now: float) -> bool:
+    """Say whether the run has just ended, and this host's file is still to get lines that the store knows of.
 
     A shipper brings events into the store and into the files by a loop each; either may be ahead.
 
@@ -54,9 +58,11 @@ def is_behind(folders: Sequence[Folder], attempts: Sequence[Attempt]) -> bool:
         attempts: all of one run, oldest first.
     """
     newest = attempts[-1] if attempts else None
+    if newest is None or newest.ended_at is None or not 0 <= now - newest.ended_at < _LAST_WORDS_SECONDS:
+        return False
     for folder in folders:
-        local = folder.local(newest.number) if newest else 0
-        if newest and local and folder.kind == "file":
+        local = folder.local(newest.number)
+        if local and folder.kind == "file":
             try:
                 return folder.log.line_count(local) < newest.log_lines
             except (LogNotFound, HomeError, OSError):

@@ -15,7 +15,7 @@ from typing import Final
 
 from plet_celery.errors import LogNotFound
 from plet_celery.logfiles import Line, RunLog
-from plet_celery.logsources.folders import Folder, find_attempts, folders_in, is_behind
+from plet_celery.logsources.folders import Folder, awaits_last_words, find_attempts, folders_in
 from plet_celery.store import Store, queries
 from plet_celery.store.records import LogLine, Run
 
@@ -110,9 +110,9 @@ class LogSource:
             found += stored
         return found
 
-    def is_behind(self) -> bool:
-        """Say whether this host's file is still to get lines that the store knows of."""
-        return is_behind(list(self._counted.values()), self._attempts)
+    def awaits_last_words(self, now: float) -> bool:
+        """Say whether the run has just ended, and this host's file is behind the store."""
+        return awaits_last_words(list(self._counted.values()), self._attempts, now)
 
     def check_stage(self) -> None:
         """Check that the stage asked for exists.

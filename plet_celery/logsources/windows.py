@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from plet_celery.errors import HomeError, LogNotFound, RunNotFound
 from plet_celery.logsources import following
-from plet_celery.logsources.folders import Folder, find_attempts, is_behind
+from plet_celery.logsources.folders import Folder, awaits_last_words, find_attempts
 from plet_celery.logsources.following import Followed
 from plet_celery.logsources.once import Once
 from plet_celery.logsources.parts import (
@@ -133,9 +133,9 @@ class LogWindows:
         """Return the number of an attempt's last line; 0 when there is none, or the log is gone."""
         return self._ask(attempt, lambda part: part.line_count(), 0)[0]
 
-    def is_behind(self) -> bool:
-        """Say whether this host's file is still to get lines that the store knows of."""
-        return is_behind(self._folders, [self._known[number] for number in self.attempts])
+    def awaits_last_words(self, now: float) -> bool:
+        """Say whether the run has just ended, and this host's file is behind the store."""
+        return awaits_last_words(self._folders, [self._known[number] for number in self.attempts], now)
 
     def source(self, attempt: int) -> Source:
         """Return where an attempt's lines come from."""

@@ -37,8 +37,6 @@ from plet_celery.web.logs.query import (
 from plet_celery.web.logs.rows import RowMaker, rows_html
 
 SEARCH_SECONDS: Final = 1.0
-BEHIND_SECONDS: Final = 60.0
-"""How long after a run's end a log file that is behind the store is followed."""
 FOLLOW_MAX: Final = 1000
 _GOOD_ENDS: Final = frozenset({"succeeded", "ignored", "expired"})
 
@@ -293,16 +291,10 @@ def follow_answer(
         "position": found.position,
         "more": found.more,
         "state": state,
-        "open": state not in ENDS or _is_late(windows, now),
+        "open": state not in ENDS or windows.awaits_last_words(now),
         "attempt": newest,
         "total": windows.line_count(newest) if newest else 0,
     }
-
-
-def _is_late(windows: LogWindows, now: float) -> bool:
-    """Say whether last words may still come: files are written beside the store, and may be behind it."""
-    ended = windows.run.ended_at
-    return ended is not None and 0 <= now - ended < BEHIND_SECONDS and windows.is_behind()
 
 
 def _address(query: LogQuery, line: Where | None) -> str:
