@@ -11,11 +11,8 @@ import importlib
 import json
 import logging
 import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -30,6 +27,7 @@ from plet_celery.capture import Capture, CaptureOptions
 from plet_celery.celeryfacts import celery_facts
 from plet_celery.declarations import objectives_of
 from plet_celery.errors import HomeError, JournalError, SettingsError
+from plet_celery.interrupts import passed_over
 from plet_celery.journal import EXIT_WAIT, Writer, WriterLimits, open_journal
 from plet_celery.objectives import Declared
 from plet_celery.profiles import is_recorded
@@ -285,7 +283,8 @@ class Plet:
         """This task process ends: wait for what a slow disk has kept in the writer's queue."""
         if self._recording is not None:
             writer = self._recording.writer
-            with _unstoppable() if writer.is_behind else contextlib.nullcontext():
+            # Celery ends those, too, that are ending.
+            with passed_over(TERM_SIGNAL) if writer.is_behind else contextlib.nullcontext():
                 writer.finish(EXIT_WAIT)
 
     def _settle(self) -> None:
@@ -402,20 +401,6 @@ class RecordingStep(bootsteps.StartStopStep):
         """Tell that the worker stops: the first notice of a warm shutdown."""
         if self._plet is not None:
             self._plet.tell_worker(events.WORKER_STOPPING)
-
-
-@contextlib.contextmanager
-def _unstoppable() -> Iterator[None]:
-    """Pass over the signal that ends task processes: Celery sends it to those, too, that are ending."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    # A handler, not SIG_IGN: a program that another thread starts now would inherit that.
-    handler = signal.signal(TERM_SIGNAL, lambda *_: None)
-    try:
-        yield
-    finally:
-        signal.signal(TERM_SIGNAL, handler or signal.SIG_DFL)
 
 
 def _pool_name(pool: Any) -> str:

@@ -104,6 +104,7 @@ def _settle(config: ShipperConfig, crew: Crew, roster: Roster, deadline: float) 
             sink=crew.store_sink,
             append=writer.append,
             host=socket.gethostname(),
+            now=time.monotonic(),
         )
         has_told = writer.id is not None
     finally:

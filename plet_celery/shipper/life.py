@@ -279,6 +279,7 @@ class Shipper:
             sink=self._crew.store_sink,
             append=self._writer.append,
             host=self._host,
+            now=time.monotonic(),
         )
         self._neighbours.look(time.monotonic())
         self._forsaken.look(time.monotonic())

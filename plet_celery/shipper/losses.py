@@ -6,7 +6,6 @@ Not how they are stored: a loss is an event in the journal like any other, writt
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -131,14 +130,16 @@ def tell_losses(
     sink: StoreSink,
     append: Append,
     host: str,
+    now: float,
 ) -> None:
     """Tell what writers that are gone have left open.
 
     Args:
         losers: seen gone before the pass that has just read all of them.
         positions: how far it has read.
+        now: monotonic.
     """
-    due = losses.due(losers, time.monotonic())
+    due = losses.due(losers, now)
     # A shipper that starts may find thousands that are gone: one question tells which matter.
     suspects = sink.writers_with_open_attempts() if len(due) > 1 else due
     workers = sink.open_workers() if due else {}

@@ -110,22 +110,12 @@ def test_where_somebody_passes_none_is_done_from_here(tmp_path: Path) -> None:
     assert last.owner == "beat"
 
 
-def test_with_the_monitor_off_none_is_done(tmp_path: Path) -> None:
-    config = document(tmp_path / "home", monitor_interval=1.0, monitor=False)
-    other = document(tmp_path / "other", monitor_interval=1.0)
-
-    with shipping(config), shipping(other):
-        wait_until(lambda: _passed(other), 60)
-
-    last = _last(config)
-    assert last is not None
-    assert last.begun_at is None
-
-
-def test_who_does_not_know_the_app_has_no_pass_done(tmp_path: Path) -> None:
-    """`celery plet ship` without -A: its passes would call a broker down that it does not know."""
-    config = document(tmp_path / "home", monitor_interval=1.0)
-    del config["celery"]
+@pytest.mark.parametrize("why", ["the monitor is off", "the app is not known"])
+def test_where_there_is_none_to_do_none_is_done(tmp_path: Path, why: str) -> None:
+    """Not known: `celery plet ship` without -A; its passes would call down a broker that it does not know."""
+    config = document(tmp_path / "home", monitor_interval=1.0, monitor=why != "the monitor is off")
+    if why == "the app is not known":
+        del config["celery"]
     other = document(tmp_path / "other", monitor_interval=1.0)
 
     with shipping(config), shipping(other):
